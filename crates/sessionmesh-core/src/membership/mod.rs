@@ -1,0 +1,21 @@
+//! Who is in the cluster.
+//!
+//! [`Node`] is one node's view of it and decides everything: whom to dial, whom to admit, whom to
+//! drop, when to compare sessions, when it is ready. It knows nothing of sessions.
+//!
+//! Drive it like this: after any `handle_*` call, take [`Node::poll_action`] and
+//! [`Node::poll_event`] until both are empty; call [`Node::handle_timeout`] at
+//! [`Node::poll_timeout`] at the latest.
+
+mod config;
+mod dials;
+mod member;
+mod node;
+mod readiness;
+
+pub use config::{MembershipConfig, MembershipConfigError};
+pub use member::{MemberInfo, MemberState};
+pub use node::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, Node, PassRole};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! A change made on this node: into the table and, in the same breath, into the outboxes.
+//!
+//! Both happen under the session's lock, so a stream carries the deltas of one session in the order
+//! of their stamps, and a table scan that begins after a stream was opened misses nothing: a commit
+//! either came before it, or sees the stream.
+
+use bytes::Bytes;
+
+use super::table::Table;
+use crate::session::{Change, ChangeError, Delta, End, Record, SessionLimits, Version};
+use crate::wire::Frame;
+use crate::{BootId, Hlc, HybridClock, Now, SessionId, Stamp};
+
+/// Who commits, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// This node.
+    pub boot: BootId,
+    /// Its clock.
+    pub clock: &'a HybridClock,
+    /// What sessions may hold.
+    pub limits: &'a SessionLimits,
+    /// The time.
+    pub now: Now,
+}
+
+impl Origin<'_> {
+    fn tick(&self, floor: Hlc) -> Stamp {
+        Stamp { hlc: self.clock.tick(self.now.wall_ms, floor), origin: self.boot }
+    }
+}
+
+/// Where deltas go. Called under a session's lock: must not wait, must not touch the table, and
+/// must read the current routes when it is called, not before.
+pub trait Streams {
+    /// Appends an encoded data frame to the outbox of every other node that holds the session.
+    fn send(&self, id: &SessionId, frame: &Bytes);
+}
+
+/// Begins a session.
+///
+/// # Errors
+/// The change is over a limit. Nothing was made.
+pub fn create(
+    table: &impl Table,
+    streams: &impl Streams,
+    origin: Origin<'_>,
+    id: SessionId,
+    change: Change,
+) -> Result<Version, ChangeError> {
+    table.with(&id, |slot| {
+        let (record, delta) =
+            Record::create(id, origin.tick(Hlc::ZERO), origin.now.mono, change, origin.limits)?;
+        let version = version_of(Some(&record));
+        *slot = Some(record);
+        streams.send(&id, &Frame::Delta(delta).encode());
+        Ok(version)
+    })
+}
+
+/// Makes a change; `None` if every value is what it was, and nothing was sent.
+///
+/// `prepare` makes the change from what is there now, under the session's lock.
+///
+/// # Errors
+/// As [`Record::change`]. Nothing was changed.
+pub fn change<E: From<ChangeError>>(
+    table: &impl Table,
+    streams: &impl Streams,
+    origin: Origin<'_>,
+    id: SessionId,
+    prepare: impl FnOnce(Option<&Record>) -> Result<Change, E>,
+) -> Result<Option<Version>, E> {
+    table.with(&id, |slot| {
+        let change = prepare(slot.as_ref())?;
+        let (limits, mono) = (origin.limits, origin.now.mono);
+        let delta = Record::change(slot, id, change, limits, mono, |floor| origin.tick(floor))?;
+        Ok(delta.map(|delta| send(streams, slot, delta)))
+    })
+}
+
+/// Tells other holders of an access.
+///
+/// # Errors
+/// The session is not here or has ended.
+pub fn touch(
+    table: &impl Table,
+    streams: &impl Streams,
+    origin: Origin<'_>,
+    id: SessionId,
+) -> Result<Version, ChangeError> {
+    table.with(&id, |slot| {
+        let delta = Record::touch(slot, id, origin.now.mono, |floor| origin.tick(floor))?;
+        Ok(send(streams, slot, delta))
+    })
+}
+
+/// Destroys a session, or leaves the end of one that this node does not know.
+///
+/// # Errors
+/// [`ChangeError::Ended`] if it was destroyed before.
+pub fn destroy(
+    table: &impl Table,
+    streams: &impl Streams,
+    origin: Origin<'_>,
+    id: SessionId,
+) -> Result<(End, Option<Record>), ChangeError> {
+    table.with(&id, |slot| {
+        let before = slot.clone();
+        let end = Record::destroy(slot, |floor| origin.tick(floor))?;
+        streams.send(&id, &Frame::Ended(id, end).encode());
+        Ok((end, before))
+    })
+}
+
+/// Ends an idle session if `still` says so of what is there now.
+pub fn expire(
+    table: &impl Table,
+    streams: &impl Streams,
+    id: SessionId,
+    still: impl FnOnce(&Record) -> bool,
+) -> Option<End> {
+    table.with(&id, |slot| {
+        if !slot.as_ref().is_some_and(still) {
+            return None;
+        }
+        let end = Record::expire(slot)?;
+        streams.send(&id, &Frame::Ended(id, end).encode());
+        Some(end)
+    })
+}
+
+/// Marks a session's end as announced to the application; `None` if it was.
+pub fn announce(table: &impl Table, streams: &impl Streams, id: SessionId) -> Option<End> {
+    table.with(&id, |slot| {
+        let end = slot.as_mut()?.announce()?;
+        streams.send(&id, &Frame::Ended(id, end).encode());
+        Some(end)
+    })
+}
+
+/// Sends a session's whole record again.
+pub fn resend(table: &impl Table, streams: &impl Streams, now: Now, id: SessionId) -> bool {
+    table.with(&id, |slot| {
+        let update = slot.as_ref().and_then(|record| record.update(id, None, now.mono));
+        let sent = update.is_some();
+        if let Some(update) = update {
+            streams.send(&id, &Frame::Record(update).encode());
+        }
+        sent
+    })
+}
+
+fn send(streams: &impl Streams, slot: &Option<Record>, delta: Delta) -> Version {
+    let id = delta.id;
+    streams.send(&id, &Frame::Delta(delta).encode());
+    version_of(slot.as_ref())
+}
+
+fn version_of(record: Option<&Record>) -> Version {
+    record.and_then(Record::live).map(|state| state.version().clone()).unwrap_or_default()
+}

@@ -1,0 +1,29 @@
+//! How changes travel between holders.
+//!
+//! | step | where |
+//! |---|---|
+//! | a request's change becomes a delta and enters the outboxes | [`commit`] |
+//! | it waits for the socket; overflow cuts the stream, never the request | [`Outbox`] |
+//! | it is applied and acknowledged | [`Inbox`], [`receive`] |
+//! | what is missing is asked for | [`fetch`] |
+//! | two holders compare all they hold | [`pass`] |
+//!
+//! This module knows sessions and frames; it does not know who is a member or why.
+
+pub mod commit;
+pub mod fetch;
+mod inbox;
+mod outbox;
+pub mod pass;
+mod receive;
+mod table;
+mod tally;
+
+pub use inbox::Inbox;
+pub use outbox::{Appended, Filled, Outbox, OutboxStats};
+pub use receive::{Received, receive};
+pub use table::Table;
+pub use tally::{AckLevel, AckTally, Outcome};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! What waits to be sent to one peer, and who waits for its acknowledgement.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::inbox::Inbox;
+use crate::Instant;
+use crate::membership::PassRole;
+use crate::wire::{Ack, Frame, PeerMisbehaved};
+
+/// The stream to one peer; `W` is whatever the driver wants back when a frame is acknowledged.
+///
+/// Data frames are counted within an epoch and acknowledged cumulatively. A new link or an overflow
+/// begins a new epoch; waits of the old one end with the next pass, which brings the peer
+/// everything, or when the driver gives up on them.
+#[derive(Debug)]
+pub struct Outbox<W> {
+    limit_bytes: usize,
+    open: bool,
+    overflowed: bool,
+    epoch: u64,
+    announce: bool,
+    appended: u64,
+    acked: u64,
+    control: VecDeque<Bytes>,
+    data: VecDeque<Bytes>,
+    bulk: VecDeque<Bytes>,
+    queued_bytes: usize,
+    waits: VecDeque<(u64, W)>,
+    excepted: BTreeMap<u64, W>,
+    orphans: Vec<W>,
+    covered: [Vec<W>; 2],
+    progress_at: Instant,
+    stats: OutboxStats,
+}
+
+/// Counters of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxStats {
+    /// Bytes waiting.
+    pub queued_bytes: usize,
+    /// Data frames sent or waiting, of all epochs.
+    pub data_frames: u64,
+    /// Bytes handed to the socket.
+    pub bytes_sent: u64,
+    /// Frames handed to the socket.
+    pub frames_sent: u64,
+    /// Times the outbox was dropped for want of room.
+    pub overflows: u64,
+    /// Data frames not yet acknowledged in this epoch.
+    pub unacked: u64,
+}
+
+/// What became of a data frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It will be sent. Wake the writer.
+    Queued,
+    /// There is no stream now; the pass that opens it brings what the frame says.
+    Discarded,
+}
+
+/// What a call of [`Outbox::fill`] gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Something was put into the buffer.
+    pub wrote: bool,
+    /// The stream goes on after an overflow: a pass is due.
+    pub pass_due: bool,
+}
+
+fn slot(role: PassRole) -> usize {
+    match role {
+        PassRole::Driver => 0,
+        PassRole::Responder => 1,
+    }
+}
+
+impl<W> Outbox<W> {
+    /// A closed stream that may hold this many bytes of data frames.
+    pub fn new(limit_bytes: usize) -> Self {
+        Self {
+            limit_bytes,
+            open: false,
+            overflowed: false,
+            epoch: 0,
+            announce: false,
+            appended: 0,
+            acked: 0,
+            control: VecDeque::new(),
+            data: VecDeque::new(),
+            bulk: VecDeque::new(),
+            queued_bytes: 0,
+            waits: VecDeque::new(),
+            excepted: BTreeMap::new(),
+            orphans: Vec::new(),
+            covered: [Vec::new(), Vec::new()],
+            progress_at: Instant::ZERO,
+            stats: OutboxStats::default(),
+        }
+    }
+
+    /// A link is up: a new epoch begins.
+    pub fn open(&mut self, now: Instant) {
+        self.cut();
+        self.control.clear();
+        self.bulk.clear();
+        self.begin_epoch();
+        self.open = true;
+        self.progress_at = now;
+    }
+
+    /// The link is gone.
+    pub fn close(&mut self) {
+        self.cut();
+        self.control.clear();
+        self.bulk.clear();
+        self.open = false;
+        for role in [PassRole::Driver, PassRole::Responder] {
+            self.pass_failed(role);
+        }
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        self.announce = true;
+        self.overflowed = false;
+        self.appended = 0;
+        self.acked = 0;
+    }
+
+    /// Drops the data that waits; who waits for it waits for a pass now.
+    fn cut(&mut self) {
+        self.data.clear();
+        self.queued_bytes = 0;
+        self.orphans.extend(self.waits.drain(..).map(|(_, wait)| wait));
+        self.orphans.extend(core::mem::take(&mut self.excepted).into_values());
+    }
+
+    /// Adds a data frame. Never waits for room: past the limit the stream is cut, and goes on with a
+    /// pass once the peer reads again.
+    pub fn append(&mut self, frame: &Bytes, wait: Option<W>, now: Instant) -> Appended {
+        if self.open && !self.overflowed && self.queued_bytes + frame.len() > self.limit_bytes {
+            self.cut();
+            self.overflowed = true;
+            self.stats.overflows += 1;
+        }
+        if !self.open || self.overflowed {
+            self.orphans.extend(wait);
+            return Appended::Discarded;
+        }
+        if self.acked == self.appended {
+            self.progress_at = now;
+        }
+        self.appended += 1;
+        self.stats.data_frames += 1;
+        self.queued_bytes += frame.len();
+        self.data.push_back(frame.clone());
+        if let Some(wait) = wait {
+            self.waits.push_back((self.appended, wait));
+        }
+        Appended::Queued
+    }
+
+    /// Adds a frame that goes before all data: small, and bounded by what the peer asked for.
+    pub fn push_control(&mut self, frame: Bytes) {
+        if self.open {
+            self.control.push_back(frame);
+        }
+    }
+
+    /// Adds a frame of a pass: goes after the data, so that a transfer does not delay it.
+    pub fn push_bulk(&mut self, frame: Bytes) {
+        if self.open {
+            self.bulk.push_back(frame);
+        }
+    }
+
+    /// Moves what waits into the socket's buffer, up to about `room` bytes; the inbox's
+    /// acknowledgement goes first.
+    pub fn fill(&mut self, inbox: &mut Inbox, buffer: &mut BytesMut, room: usize) -> Filled {
+        let before = buffer.len();
+        let mut filled = Filled::default();
+        if self.overflowed {
+            self.begin_epoch();
+            filled.pass_due = true;
+        }
+        let mut put = |buffer: &mut BytesMut, frame: &[u8]| {
+            buffer.put_slice(frame);
+            self.stats.frames_sent += 1;
+        };
+        if let Some(ack) = inbox.take_ack() {
+            put(buffer, &Frame::Ack(ack).encode());
+        }
+        if core::mem::take(&mut self.announce) {
+            put(buffer, &Frame::Epoch(self.epoch).encode());
+        }
+        while let Some(frame) = self.control.pop_front() {
+            put(buffer, &frame);
+        }
+        while buffer.len() - before < room {
+            if let Some(frame) = self.data.pop_front() {
+                self.queued_bytes -= frame.len();
+                put(buffer, &frame);
+            } else if let Some(frame) = self.bulk.pop_front() {
+                put(buffer, &frame);
+            } else {
+                break;
+            }
+        }
+        let wrote = buffer.len() - before;
+        self.stats.bytes_sent += wrote as u64;
+        filled.wrote = wrote > 0;
+        filled
+    }
+
+    /// Takes an acknowledgement; gives back the waits that it ends.
+    ///
+    /// # Errors
+    /// It names frames that were never sent.
+    pub fn acknowledge(&mut self, ack: &Ack, now: Instant) -> Result<Vec<W>, PeerMisbehaved> {
+        if ack.epoch > self.epoch {
+            return Err(PeerMisbehaved::Invalid("ack epoch"));
+        }
+        if ack.epoch < self.epoch {
+            return Ok(Vec::new());
+        }
+        if ack.upto > self.appended {
+            return Err(PeerMisbehaved::Invalid("ack"));
+        }
+        if ack.upto > self.acked {
+            self.acked = ack.upto;
+            self.progress_at = now;
+        }
+        let mut ended = Vec::new();
+        while let Some((sequence, _)) = self.waits.front()
+            && *sequence <= ack.upto
+        {
+            if let Some((sequence, wait)) = self.waits.pop_front() {
+                if ack.except.contains(&sequence) {
+                    self.excepted.insert(sequence, wait);
+                } else {
+                    ended.push(wait);
+                }
+            }
+        }
+        ended.extend(ack.also.iter().filter_map(|sequence| self.excepted.remove(sequence)));
+        Ok(ended)
+    }
+
+    /// A pass begins: it will bring the peer all that is lost by now.
+    pub fn pass_began(&mut self, role: PassRole) {
+        let orphans = core::mem::take(&mut self.orphans);
+        if let Some(covered) = self.covered.get_mut(slot(role)) {
+            covered.extend(orphans);
+        }
+    }
+
+    /// A pass is done; gives back the waits that it ends.
+    pub fn pass_done(&mut self, role: PassRole) -> Vec<W> {
+        self.covered.get_mut(slot(role)).map(core::mem::take).unwrap_or_default()
+    }
+
+    /// A pass came to nothing.
+    pub fn pass_failed(&mut self, role: PassRole) {
+        let covered = self.pass_done(role);
+        self.orphans.extend(covered);
+    }
+
+    /// The peer is gone: gives back all waits.
+    pub fn desert(&mut self) -> Vec<W> {
+        self.close();
+        core::mem::take(&mut self.orphans)
+    }
+
+    /// For how long data has waited for an acknowledgement without any progress.
+    pub fn stalled_since(&self) -> Option<Instant> {
+        (self.open && self.acked < self.appended).then_some(self.progress_at)
+    }
+
+    /// Whether everything sent has been applied by the peer.
+    pub fn is_drained(&self) -> bool {
+        self.open && !self.overflowed && self.acked == self.appended && self.excepted.is_empty()
+    }
+
+    /// Whether something waits for the writer.
+    pub fn has_output(&self) -> bool {
+        self.announce || self.overflowed || !(self.control.is_empty() && self.data.is_empty() && self.bulk.is_empty())
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> OutboxStats {
+        OutboxStats { queued_bytes: self.queued_bytes, unacked: self.appended - self.acked, ..self.stats }
+    }
+}

@@ -1,0 +1,265 @@
+//! The side of a pass that asks.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::responder::{apply, approximate_bytes};
+use super::summary::Summary;
+use super::{BATCH_BYTES, LISTED, PREFIXES_PER_REQUEST};
+use crate::replication::Table;
+use crate::session::{Difference, Record, RecordUpdate, Version};
+use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, PrefixSums, ReplyStep};
+use crate::{HybridClock, Now, SessionId};
+
+/// Requests on their way at once.
+const WINDOW: usize = 4;
+/// Sessions asked for in one request.
+const WANTS_PER_REQUEST: usize = 128;
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassStats {
+    /// Records here when it began.
+    pub compared: u64,
+    /// Records that differed or were missing on either side.
+    pub differed: u64,
+    /// Records received.
+    pub pulled: u64,
+    /// Records sent.
+    pub pushed: u64,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Sums,
+    Listing(Vec<Prefix>),
+    Records,
+    Range(Prefix),
+    Pushed,
+    Closed,
+}
+
+/// Drives one pass: take [`PassDriver::poll_request`] until `None`, hand in every reply, until
+/// [`PassDriver::is_done`].
+#[derive(Debug)]
+pub struct PassDriver {
+    summary: Summary,
+    opened: bool,
+    done: bool,
+    asked: VecDeque<Asked>,
+    expand: VecDeque<Prefix>,
+    list: VecDeque<Prefix>,
+    ranges: VecDeque<(Prefix, Option<SessionId>)>,
+    wants: VecDeque<SessionId>,
+    /// What is newer here, and what the other side has of it.
+    pushes: VecDeque<(SessionId, Option<Version>)>,
+    /// The digests that the other side listed, of sessions that are being pulled.
+    theirs: BTreeMap<SessionId, u64>,
+    stats: PassStats,
+}
+
+impl PassDriver {
+    /// From a summary made after the stream to the other side was opened.
+    pub fn new(summary: Summary) -> Self {
+        let stats = PassStats { compared: summary.len() as u64, ..PassStats::default() };
+        Self {
+            summary,
+            opened: false,
+            done: false,
+            asked: VecDeque::new(),
+            expand: VecDeque::new(),
+            list: VecDeque::new(),
+            ranges: VecDeque::new(),
+            wants: VecDeque::new(),
+            pushes: VecDeque::new(),
+            theirs: BTreeMap::new(),
+            stats,
+        }
+    }
+
+    /// Whether both sides hold all that either held when the pass began.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> PassStats {
+        self.stats
+    }
+
+    /// The next request, if one may be sent now.
+    pub fn poll_request(&mut self, table: &impl Table, now: Now) -> Option<PassStep> {
+        if self.asked.len() >= WINDOW {
+            return None;
+        }
+        if !core::mem::replace(&mut self.opened, true) {
+            self.asked.push_back(Asked::Sums);
+            return Some(PassStep::Open);
+        }
+        let (step, asked) = self.next_step(table, now)?;
+        self.asked.push_back(asked);
+        Some(step)
+    }
+
+    fn next_step(&mut self, table: &impl Table, now: Now) -> Option<(PassStep, Asked)> {
+        if let Some((prefix, after)) = self.ranges.pop_front() {
+            return Some((PassStep::Range(prefix, after), Asked::Range(prefix)));
+        }
+        if !self.wants.is_empty() {
+            let count = self.wants.len().min(WANTS_PER_REQUEST);
+            let held = |id: &SessionId| {
+                table.read(id, |record| match record {
+                    Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+                    _ => None,
+                })
+            };
+            let wants = self.wants.drain(..count).map(|id| PassWant { version: held(&id), id }).collect();
+            return Some((PassStep::Pull(wants), Asked::Records));
+        }
+        let records = self.next_push(table, now);
+        if !records.is_empty() {
+            return Some((PassStep::Push(records), Asked::Pushed));
+        }
+        if !self.expand.is_empty() {
+            let count = self.expand.len().min(PREFIXES_PER_REQUEST);
+            return Some((PassStep::Expand(self.expand.drain(..count).collect()), Asked::Sums));
+        }
+        if !self.list.is_empty() {
+            let count = self.list.len().min(PREFIXES_PER_REQUEST);
+            let prefixes: Vec<Prefix> = self.list.drain(..count).collect();
+            return Some((PassStep::List(prefixes.clone()), Asked::Listing(prefixes)));
+        }
+        let idle = self.asked.is_empty() && !self.done;
+        idle.then_some((PassStep::Close, Asked::Closed))
+    }
+
+    fn next_push(&mut self, table: &impl Table, now: Now) -> Vec<RecordUpdate> {
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        while bytes < BATCH_BYTES {
+            let Some((id, base)) = self.pushes.pop_front() else { break };
+            if let Some(update) = table.read(&id, |record| record?.update(id, base.as_ref(), now.mono)) {
+                bytes += approximate_bytes(&update);
+                records.push(update);
+            }
+        }
+        self.stats.pushed += records.len() as u64;
+        records
+    }
+
+    /// A reply came.
+    ///
+    /// # Errors
+    /// It does not answer what was asked.
+    pub fn handle_reply(
+        &mut self,
+        reply: ReplyStep,
+        table: &impl Table,
+        clock: &HybridClock,
+        now: Now,
+    ) -> Result<(), PeerMisbehaved> {
+        let asked = self.asked.pop_front().ok_or(PeerMisbehaved::Unexpected("pass reply"))?;
+        match (asked, reply) {
+            (Asked::Sums, ReplyStep::Sums(nodes)) => {
+                for node in &nodes {
+                    self.compare(node);
+                }
+            }
+            (Asked::Listing(prefixes), ReplyStep::Listing(entries)) => self.match_up(&prefixes, entries),
+            (Asked::Records, ReplyStep::Records(records, _)) => {
+                for record in records {
+                    self.pull(record, table, clock, now);
+                }
+            }
+            (Asked::Range(prefix), ReplyStep::Records(records, next)) => {
+                self.stats.pulled += records.len() as u64;
+                self.stats.differed += records.len() as u64;
+                for record in records {
+                    apply(table, clock, record, now);
+                }
+                if next.is_some() {
+                    self.ranges.push_back((prefix, next));
+                }
+            }
+            (Asked::Pushed, ReplyStep::Done) => {}
+            (Asked::Closed, ReplyStep::Done) => self.done = true,
+            _ => return Err(PeerMisbehaved::Unexpected("pass reply")),
+        }
+        Ok(())
+    }
+
+    /// The other side's sums below one prefix.
+    fn compare(&mut self, node: &PrefixSums) {
+        for digit in 0..16u8 {
+            let index = usize::from(digit);
+            let (Some(child), Some(their_sum), Some(their_count)) =
+                (node.prefix.child(digit), node.sums.get(index), node.counts.get(index))
+            else {
+                continue;
+            };
+            let (my_sum, my_count) = self.summary.sum(child);
+            if (my_sum, my_count) == (*their_sum, *their_count) {
+                continue;
+            }
+            if *their_count == 0 {
+                self.stats.differed += my_count;
+                self.pushes.extend(self.summary.below(child).iter().map(|(id, _)| (*id, None)));
+            } else if my_count == 0 {
+                self.ranges.push_back((child, None));
+            } else if my_count.max(*their_count) <= LISTED || child.depth == Prefix::MAX_DEPTH {
+                self.list.push_back(child);
+            } else {
+                self.expand.push_back(child);
+            }
+        }
+    }
+
+    /// The other side's records below some prefixes, against those here.
+    fn match_up(&mut self, prefixes: &[Prefix], entries: Vec<(SessionId, u64)>) {
+        let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
+        for prefix in prefixes {
+            for (id, digest) in self.summary.below(*prefix) {
+                match theirs.get(id) {
+                    None => {
+                        self.stats.differed += 1;
+                        self.pushes.push_back((*id, None));
+                    }
+                    Some(other) if other == digest => {}
+                    Some(_) => {}
+                }
+            }
+        }
+        for (id, digest) in theirs {
+            let mine = self.summary.below(Prefix::new(id.prefix_bits(), Prefix::MAX_DEPTH));
+            if mine.contains(&(id, digest)) {
+                continue;
+            }
+            self.stats.differed += 1;
+            self.theirs.insert(id, digest);
+            self.wants.push_back(id);
+        }
+    }
+
+    /// A record that the other side had otherwise: join it, and send the result back if the other
+    /// side lacks something of it.
+    fn pull(&mut self, record: RecordUpdate, table: &impl Table, clock: &HybridClock, now: Now) {
+        let id = record.id;
+        let their_version = match &record.difference {
+            Difference::State(state) => Some(state.version.clone()),
+            Difference::Ended(_) => None,
+        };
+        self.stats.pulled += 1;
+        apply(table, clock, record, now);
+        let Some(their_digest) = self.theirs.remove(&id) else { return };
+        let (digest, version) = table.read(&id, |record| match record {
+            Some(record @ Record::Held(state)) => (Some(record.digest()), Some(state.version().clone())),
+            Some(record) => (Some(record.digest()), None),
+            None => (None, None),
+        });
+        if digest.is_some_and(|digest| digest != their_digest) {
+            // If versions tell nothing apart, the whole record does.
+            let base = their_version.filter(|base| version.is_some_and(|version| !base.covers(&version)));
+            self.pushes.push_back((id, base));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The pass: two nodes compare all records that both should hold, and each gets what it lacks.
+//!
+//! One side drives: it asks for sums of digests by prefix of the session id, descends where they
+//! differ from its own, pulls what is newer there and pushes what is newer here. The other only
+//! answers. The streams between the two must be open before either side sums up, so that what
+//! changes meanwhile travels as deltas.
+
+mod driver;
+mod prefix;
+mod responder;
+mod summary;
+
+pub use driver::{PassDriver, PassStats};
+pub use responder::PassResponder;
+pub use summary::Summary;
+
+/// About how many bytes of records travel in one message.
+const BATCH_BYTES: usize = 256 << 10;
+/// Sums or lists asked for in one request.
+const PREFIXES_PER_REQUEST: usize = 64;
+/// A prefix with at most so many records is listed, not summed further.
+const LISTED: u64 = 12;

@@ -1,0 +1,106 @@
+//! The side of a pass that answers.
+
+use alloc::vec::Vec;
+
+use super::summary::Summary;
+use super::{BATCH_BYTES, PREFIXES_PER_REQUEST};
+use crate::replication::Table;
+use crate::session::{Difference, Record, RecordUpdate};
+use crate::wire::{PassStep, PeerMisbehaved, Prefix, ReplyStep};
+use crate::{HybridClock, Now, SessionId};
+
+/// Answers one pass.
+#[derive(Debug)]
+pub struct PassResponder {
+    summary: Summary,
+}
+
+impl PassResponder {
+    /// From a summary made after the stream to the driver was opened.
+    pub fn new(summary: Summary) -> Self {
+        Self { summary }
+    }
+
+    /// The answer to one step. Records pushed are reported to `applied`.
+    ///
+    /// # Errors
+    /// The peer asks for more than any correct one.
+    pub fn handle(
+        &self,
+        step: PassStep,
+        table: &impl Table,
+        clock: &HybridClock,
+        now: Now,
+    ) -> Result<ReplyStep, PeerMisbehaved> {
+        let few = |prefixes: &[Prefix]| {
+            let few = prefixes.len() <= PREFIXES_PER_REQUEST;
+            if few { Ok(()) } else { Err(PeerMisbehaved::TooMany("prefixes")) }
+        };
+        Ok(match step {
+            PassStep::Open => ReplyStep::Sums(alloc::vec![self.summary.children(Prefix::ROOT)]),
+            PassStep::Expand(prefixes) => {
+                few(&prefixes)?;
+                ReplyStep::Sums(prefixes.into_iter().map(|prefix| self.summary.children(prefix)).collect())
+            }
+            PassStep::List(prefixes) => {
+                few(&prefixes)?;
+                ReplyStep::Listing(
+                    prefixes.into_iter().flat_map(|prefix| self.summary.below(prefix)).copied().collect(),
+                )
+            }
+            PassStep::Pull(wants) => {
+                let records = wants
+                    .iter()
+                    .filter_map(|want| {
+                        table.read(&want.id, |record| record?.update(want.id, want.version.as_ref(), now.mono))
+                    })
+                    .collect();
+                ReplyStep::Records(records, None)
+            }
+            PassStep::Range(prefix, after) => self.range(prefix, after, table, now),
+            PassStep::Push(records) => {
+                for record in records {
+                    apply(table, clock, record, now);
+                }
+                ReplyStep::Done
+            }
+            PassStep::Close => ReplyStep::Done,
+        })
+    }
+
+    fn range(&self, prefix: Prefix, after: Option<SessionId>, table: &impl Table, now: Now) -> ReplyStep {
+        let below = self.summary.below(prefix);
+        let start = after.map_or(0, |after| below.partition_point(|entry| entry.0 <= after));
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        for (id, _) in below.get(start..).unwrap_or_default() {
+            if let Some(update) = table.read(id, |record| record?.update(*id, None, now.mono)) {
+                bytes += approximate_bytes(&update);
+                records.push(update);
+            }
+            if bytes >= BATCH_BYTES {
+                return ReplyStep::Records(records, Some(*id));
+            }
+        }
+        ReplyStep::Records(records, None)
+    }
+}
+
+pub(super) fn apply(table: &impl Table, clock: &HybridClock, record: RecordUpdate, now: Now) {
+    clock.observe(record.newest());
+    // What is still missing afterwards shows in the next pass.
+    let _ = table.with(&record.id, |slot| Record::apply_update(slot, record.difference, now.mono));
+}
+
+/// About how many bytes a record has on the wire.
+pub(super) fn approximate_bytes(update: &RecordUpdate) -> usize {
+    let attributes = match &update.difference {
+        Difference::Ended(_) => 0,
+        Difference::State(state) => state
+            .attributes
+            .iter()
+            .map(|attribute| 20 + attribute.name.len() + attribute.value.as_ref().map_or(0, bytes::Bytes::len))
+            .sum(),
+    };
+    80 + attributes
+}

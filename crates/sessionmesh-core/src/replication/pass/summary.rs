@@ -1,0 +1,78 @@
+//! A node's records, as sums by prefix.
+
+use alloc::vec::Vec;
+
+use crate::SessionId;
+use crate::replication::Table;
+use crate::session::Record;
+use crate::wire::{Prefix, PrefixSums};
+
+/// The ids and digests of the records at one moment, made by one scan.
+#[derive(Debug, Default)]
+pub struct Summary {
+    entries: Vec<(SessionId, u64)>,
+    /// Wrapping sums of the digests before each entry, and of all.
+    running: Vec<u64>,
+}
+
+impl Summary {
+    /// Of the records of a table that `shared` picks.
+    pub fn collect(table: &impl Table, mut shared: impl FnMut(&SessionId, &Record) -> bool) -> Self {
+        let mut entries = Vec::new();
+        table.for_each(|id, record| {
+            if shared(id, record) {
+                entries.push((*id, record.digest()));
+            }
+        });
+        entries.sort_unstable_by_key(|entry| entry.0);
+        let mut sum = 0u64;
+        let mut running = Vec::with_capacity(entries.len() + 1);
+        running.push(0);
+        for (_, digest) in &entries {
+            sum = sum.wrapping_add(*digest);
+            running.push(sum);
+        }
+        Self { entries, running }
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn bounds(&self, prefix: Prefix) -> (usize, usize) {
+        let range = prefix.range();
+        let start = self.entries.partition_point(|entry| entry.0.prefix_bits() < *range.start());
+        let end = self.entries.partition_point(|entry| entry.0.prefix_bits() <= *range.end());
+        (start, end)
+    }
+
+    /// The records below a prefix, by id.
+    pub fn below(&self, prefix: Prefix) -> &[(SessionId, u64)] {
+        let (start, end) = self.bounds(prefix);
+        self.entries.get(start..end).unwrap_or_default()
+    }
+
+    /// Sum and count below a prefix.
+    pub fn sum(&self, prefix: Prefix) -> (u64, u64) {
+        let (start, end) = self.bounds(prefix);
+        let at = |index: usize| self.running.get(index).copied().unwrap_or_default();
+        (at(end).wrapping_sub(at(start)), (end - start) as u64)
+    }
+
+    /// Sums and counts of a prefix's children; of the deepest, only itself as the first.
+    pub fn children(&self, prefix: Prefix) -> PrefixSums {
+        let mut node = PrefixSums { prefix, sums: [0; 16], counts: [0; 16] };
+        for digit in 0..16u8 {
+            let Some(child) = prefix.child(digit) else { break };
+            let index = usize::from(digit);
+            (node.sums[index], node.counts[index]) = self.sum(child);
+        }
+        node
+    }
+}

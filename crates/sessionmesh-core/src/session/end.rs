@@ -1,0 +1,53 @@
+//! Ends of sessions.
+
+use crate::Stamp;
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndCause {
+    /// By its idle or absolute limit. Yields to a newer access that was cut off.
+    Expired,
+    /// By a logout or a change of id. Final.
+    Destroyed,
+}
+
+/// The end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub cause: EndCause,
+    /// Destroyed: of the write that destroyed it. Expired: of the last access that it knew, so that
+    /// every node that lets the session expire makes the same end.
+    pub stamp: Stamp,
+    /// The first holder has announced it to the application.
+    pub announced: bool,
+}
+
+impl End {
+    /// The end that both become: destroyed over expired; of two destroyed the earlier, which is the
+    /// one that users saw; of two expired the later.
+    pub fn merge(self, other: Self) -> Self {
+        let mut end = match (self.cause, other.cause) {
+            (EndCause::Destroyed, EndCause::Destroyed) => {
+                if self.stamp <= other.stamp {
+                    self
+                } else {
+                    other
+                }
+            }
+            (EndCause::Expired, EndCause::Expired) => {
+                if self.stamp >= other.stamp {
+                    self
+                } else {
+                    other
+                }
+            }
+            (EndCause::Destroyed, EndCause::Expired) => self,
+            (EndCause::Expired, EndCause::Destroyed) => other,
+        };
+        // An announcement outlives a merge with the same end or another of the same session:
+        // nobody is told twice of one end, nor again of one that was merely confirmed.
+        end.announced = (self.announced && self.cause == end.cause) || (other.announced && other.cause == end.cause);
+        end
+    }
+}

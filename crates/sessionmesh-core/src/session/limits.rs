@@ -1,0 +1,30 @@
+//! How long a session may last.
+
+use core::time::Duration;
+
+use crate::{Instant, Stamp};
+
+/// A session's own limits, last writer wins.
+///
+/// They travel as durations: a deadline is this node's reading of "time left", so no two wall
+/// clocks are ever compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StampedLimits {
+    /// Of the write that set them.
+    pub stamp: Stamp,
+    /// Instead of the cluster's idle limit.
+    pub idle: Option<Duration>,
+    /// The session ends then, whatever its use.
+    pub deadline: Option<Instant>,
+}
+
+impl StampedLimits {
+    /// Takes the newer of both; of the same write, the deadline that is here.
+    pub fn merge(&mut self, other: Self) -> bool {
+        let newer = other.stamp > self.stamp;
+        if newer {
+            *self = other;
+        }
+        newer
+    }
+}

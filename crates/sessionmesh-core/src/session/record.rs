@@ -1,0 +1,367 @@
+//! The one place that knows what becomes of a record when something happens to its session.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::attributes::Attribute;
+use super::change::{Change, ChangeError, SessionLimits};
+use super::delta::Delta;
+use super::end::{End, EndCause};
+use super::state::{SessionState, Touch, end_digest};
+use super::update::{Difference, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate};
+use super::version::Version;
+use crate::{Hlc, Instant, SessionId, Stamp};
+
+/// What a node knows of one session: `None` in a table means nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Its state.
+    Held(Box<SessionState>),
+    /// That it has ended.
+    Ended(End),
+}
+
+/// What came of applying something from another node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Applied {
+    /// What came is part of a whole state here, or void by an end here: it may be acknowledged.
+    pub held: bool,
+    /// Something is missing. Ask the sender, on condition of this version (`None`: for all of it).
+    pub want: Option<Option<Version>>,
+    /// The session came to be here.
+    pub created: bool,
+    /// The session ended here.
+    pub ended: Option<End>,
+    /// A write came for a session that has ended here.
+    pub late: bool,
+    /// An end came that this state has outlived: its sender lacks an access.
+    pub outlived: bool,
+    /// The end is now known to be announced.
+    pub announced: bool,
+}
+
+impl Record {
+    /// The state, if the session may be served.
+    pub fn live(&self) -> Option<&SessionState> {
+        match self {
+            Self::Held(state) if state.is_live() => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The end, if the session has one.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Self::Held(state) => state.idle_end(),
+            Self::Ended(end) => Some(*end),
+        }
+    }
+
+    /// Whether only part of the session has come.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Self::Held(state) if state.partial)
+    }
+
+    /// A hash that holders of the same session state share.
+    pub fn digest(&self) -> u64 {
+        match self {
+            Self::Held(state) => state.digest(),
+            Self::Ended(end) => end_digest(*end),
+        }
+    }
+
+    /// Begins a session here.
+    ///
+    /// # Errors
+    /// The change is over a limit.
+    pub fn create(
+        id: SessionId,
+        stamp: Stamp,
+        now: Instant,
+        change: Change,
+        limits: &SessionLimits,
+    ) -> Result<(Self, Delta), ChangeError> {
+        let mut state = SessionState::empty(false, now);
+        check(&state, &change.attributes, limits)?;
+        let delta = Delta {
+            id,
+            previous: Hlc::ZERO,
+            stamp,
+            changes: change.attributes,
+            limits: change.limits,
+            create: true,
+        };
+        state.merge_delta(&delta, now);
+        Ok((Self::Held(Box::new(state)), delta))
+    }
+
+    /// Makes a change here; `None` if every value is what it was.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unknown`] for nothing or part of a session, [`ChangeError::Ended`] after its
+    /// end, or the limit that the change would break. Nothing is changed then.
+    pub fn change(
+        slot: &mut Option<Self>,
+        id: SessionId,
+        change: Change,
+        limits: &SessionLimits,
+        now: Instant,
+        tick: impl FnOnce(Hlc) -> Stamp,
+    ) -> Result<Option<Delta>, ChangeError> {
+        let state = Self::live_mut(slot)?;
+        let mut changes = change.attributes;
+        changes.retain(|(name, value)| state.attributes.get(name) != value.as_ref());
+        if changes.is_empty() && change.limits.is_none() {
+            return Ok(None);
+        }
+        check(state, &changes, limits)?;
+        let stamp = tick(state.newest());
+        let delta = Delta {
+            id,
+            previous: state.version.get(stamp.origin),
+            stamp,
+            changes,
+            limits: change.limits,
+            create: false,
+        };
+        state.merge_delta(&delta, now);
+        state.touch.last_access = state.touch.last_access.max(now);
+        Ok(Some(delta))
+    }
+
+    /// The delta that tells others of an access here.
+    ///
+    /// # Errors
+    /// As [`Record::change`].
+    pub fn touch(
+        slot: &mut Option<Self>,
+        id: SessionId,
+        now: Instant,
+        tick: impl FnOnce(Hlc) -> Stamp,
+    ) -> Result<Delta, ChangeError> {
+        let state = Self::live_mut(slot)?;
+        let stamp = tick(state.newest());
+        let previous = state.version.get(stamp.origin);
+        let delta = Delta { id, previous, stamp, changes: Vec::new(), limits: None, create: false };
+        state.merge_delta(&delta, now);
+        Ok(delta)
+    }
+
+    /// Destroys the session here, for good.
+    ///
+    /// Of a session that this node knows nothing of, the end is kept too: what it ends may arrive
+    /// later.
+    ///
+    /// # Errors
+    /// [`ChangeError::Ended`] if it was destroyed before.
+    pub fn destroy(slot: &mut Option<Self>, tick: impl FnOnce(Hlc) -> Stamp) -> Result<End, ChangeError> {
+        let floor = match slot {
+            Some(Self::Ended(end)) if end.cause == EndCause::Destroyed => return Err(ChangeError::Ended),
+            Some(Self::Ended(end)) => end.stamp.hlc,
+            Some(Self::Held(state)) => state.newest(),
+            None => Hlc::ZERO,
+        };
+        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced: false };
+        *slot = Some(Self::Ended(end));
+        Ok(end)
+    }
+
+    /// Ends an idle session here: at its newest touch, so that every node makes the same end.
+    pub fn expire(slot: &mut Option<Self>) -> Option<End> {
+        match slot {
+            Some(Self::Held(state)) if state.idle_end().is_none() => {
+                let end = End { cause: EndCause::Expired, stamp: state.touch.stamp, announced: false };
+                state.expired = Some(state.expired.map_or(end, |earlier| earlier.merge(end)));
+                Some(end)
+            }
+            _ => None,
+        }
+    }
+
+    /// Drops the state of a session that ended by idleness; only the end is kept.
+    pub fn compact(&mut self) {
+        if let Self::Held(state) = self
+            && let Some(end) = state.idle_end()
+        {
+            *self = Self::Ended(end);
+        }
+    }
+
+    /// Notes that the application has been told of the end; `None` if it had been, or there is none.
+    pub fn announce(&mut self) -> Option<End> {
+        let end = match self {
+            Self::Held(state) => {
+                let outlived = state.idle_end().is_none();
+                state.expired.as_mut().filter(|_| !outlived)?
+            }
+            Self::Ended(end) => end,
+        };
+        if end.announced {
+            return None;
+        }
+        end.announced = true;
+        Some(*end)
+    }
+
+    /// Applies another node's delta.
+    pub fn apply(slot: &mut Option<Self>, delta: &Delta, now: Instant) -> Applied {
+        match slot {
+            Some(Self::Ended(end)) if end.cause == EndCause::Destroyed || delta.stamp <= end.stamp => {
+                Applied { held: true, late: true, ..Applied::default() }
+            }
+            Some(Self::Held(state)) => {
+                if state.version.contains(delta.stamp) {
+                    return Applied { held: true, ..Applied::default() };
+                }
+                let was_live = state.is_live();
+                if state.merge_delta(delta, now) {
+                    return Applied { held: true, created: !was_live && state.is_live(), ..Applied::default() };
+                }
+                let known = (!state.partial).then(|| state.version.clone());
+                Applied { held: !state.partial, want: Some(known), ..Applied::default() }
+            }
+            None | Some(Self::Ended(_)) => {
+                // Unknown, or ended by an idleness that this access disproves.
+                let mut state = SessionState::empty(!delta.create, now);
+                state.merge_delta(delta, now);
+                let created = delta.create;
+                *slot = Some(Self::Held(Box::new(state)));
+                Applied { held: created, want: (!created).then_some(None), created, ..Applied::default() }
+            }
+        }
+    }
+
+    /// Applies an end that another node made or knows of.
+    pub fn apply_end(slot: &mut Option<Self>, end: End) -> Applied {
+        let mut applied = Applied { held: true, ..Applied::default() };
+        match (&mut *slot, end.cause) {
+            (Some(Self::Ended(here)), _) => {
+                let merged = here.merge(end);
+                applied.announced = merged.announced && !here.announced;
+                *here = merged;
+            }
+            (Some(Self::Held(state)), EndCause::Expired) => {
+                if state.touch.stamp > end.stamp {
+                    applied.outlived = true;
+                    return applied;
+                }
+                let before = state.idle_end();
+                let merged = state.expired.map_or(end, |earlier| earlier.merge(end));
+                state.expired = Some(merged);
+                applied.announced = merged.announced && before.is_some_and(|end| !end.announced);
+                applied.ended = before.is_none().then_some(end);
+            }
+            (Some(Self::Held(state)), EndCause::Destroyed) => {
+                applied.ended = Some(end).filter(|_| state.idle_end().is_none());
+                *slot = Some(Self::Ended(end));
+            }
+            (None, _) => *slot = Some(Self::Ended(end)),
+        }
+        applied
+    }
+
+    /// Applies a record that another holder sent.
+    pub fn apply_update(slot: &mut Option<Self>, difference: Difference, now: Instant) -> Applied {
+        let update = match difference {
+            Difference::Ended(end) => return Self::apply_end(slot, end),
+            Difference::State(update) => update,
+        };
+        match slot {
+            Some(Self::Ended(end)) if end.cause == EndCause::Destroyed || update.touch.stamp <= end.stamp => {
+                Applied { held: true, late: true, ..Applied::default() }
+            }
+            Some(Self::Held(state)) => {
+                let was_live = state.is_live();
+                let complete = state.merge_update(update, now);
+                Applied {
+                    held: complete,
+                    want: (!complete).then(|| (!state.partial).then(|| state.version.clone())),
+                    created: !was_live && state.is_live(),
+                    ended: state.idle_end().filter(|_| was_live),
+                    ..Applied::default()
+                }
+            }
+            None | Some(Self::Ended(_)) => {
+                let mut state = SessionState::empty(true, now);
+                // The clock reading of a state that only now comes here is the sender's.
+                state.touch = Touch::default();
+                let complete = state.merge_update(update, now);
+                let created = state.is_live();
+                *slot = Some(Self::Held(Box::new(state)));
+                Applied { held: complete, want: (!complete).then_some(None), created, ..Applied::default() }
+            }
+        }
+    }
+
+    /// The record for another holder: whole, or what `base` lacks of it. `None` if there is nothing
+    /// to tell: part of a session is nobody's source.
+    pub fn update(&self, id: SessionId, base: Option<&Version>, now: Instant) -> Option<RecordUpdate> {
+        let difference = match self {
+            Self::Ended(end) => Difference::Ended(*end),
+            Self::Held(state) if state.partial => return None,
+            Self::Held(state) => {
+                let lacked = |attribute: &&Attribute| base.is_none_or(|base| !base.contains(attribute.stamp));
+                Difference::State(StateUpdate {
+                    attributes: state.attributes.iter().filter(lacked).cloned().collect(),
+                    version: state.version.clone(),
+                    base: base.cloned(),
+                    limits: LimitsUpdate::from_local(&state.limits, now),
+                    touch: TouchUpdate { stamp: state.touch.stamp, age: now - state.touch.last_access },
+                    expired: state.expired,
+                })
+            }
+        };
+        Some(RecordUpdate { id, difference })
+    }
+
+    fn live_mut(slot: &mut Option<Self>) -> Result<&mut SessionState, ChangeError> {
+        match slot {
+            None => Err(ChangeError::Unknown),
+            Some(Self::Ended(_)) => Err(ChangeError::Ended),
+            Some(Self::Held(state)) if state.partial => Err(ChangeError::Unknown),
+            Some(Self::Held(state)) if state.idle_end().is_some() => Err(ChangeError::Ended),
+            Some(Self::Held(state)) => Ok(state),
+        }
+    }
+}
+
+impl SessionState {
+    /// The newest stamp in the state: a commit must exceed it.
+    fn newest(&self) -> Hlc {
+        let end = self.expired.map_or(Hlc::ZERO, |end| end.stamp.hlc);
+        self.version.newest().max(self.touch.stamp.hlc).max(self.limits.stamp.hlc).max(end)
+    }
+}
+
+fn check(
+    state: &SessionState,
+    changes: &[(super::Name, Option<super::Value>)],
+    limits: &SessionLimits,
+) -> Result<(), ChangeError> {
+    let mut count = state.attributes.present().count();
+    let mut bytes = state.attributes.payload_bytes();
+    let mut grows = false;
+    for (name, value) in changes {
+        if name.len() > limits.name_bytes {
+            return Err(ChangeError::NameTooLong { bytes: name.len(), limit: limits.name_bytes });
+        }
+        if let Some(before) = state.attributes.get(name) {
+            count -= 1;
+            bytes -= name.len() + before.len();
+        }
+        if let Some(value) = value {
+            grows = true;
+            count += 1;
+            bytes += name.len() + value.len();
+        }
+    }
+    // A change that only removes is always allowed: it is the way back under a limit.
+    if grows && count > limits.attributes {
+        return Err(ChangeError::TooManyAttributes { count, limit: limits.attributes });
+    }
+    if grows && bytes > limits.session_bytes {
+        return Err(ChangeError::TooLarge { bytes, limit: limits.session_bytes });
+    }
+    Ok(())
+}

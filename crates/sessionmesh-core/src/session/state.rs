@@ -1,0 +1,206 @@
+//! The state of a session that has not been destroyed.
+
+use core::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::attributes::{Attribute, Attributes};
+use super::delta::Delta;
+use super::end::{End, EndCause};
+use super::limits::StampedLimits;
+use super::update::{StateUpdate, TouchUpdate};
+use super::version::Version;
+use crate::{BootId, Instant, Stamp};
+
+/// The newest access that other nodes know of, and the newest that this one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// Of the newest access that was sent. Decides whether an idle end holds.
+    pub stamp: Stamp,
+    /// When this node gave or got that stamp.
+    pub stamped_at: Instant,
+    /// The last access on this node's clock, sent or not.
+    pub last_access: Instant,
+}
+
+/// What a holder keeps of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    pub(super) attributes: Attributes,
+    pub(super) version: Version,
+    pub(super) limits: StampedLimits,
+    pub(super) touch: Touch,
+    /// The newest end by idleness. The state outlives it while `touch` is newer, and is kept for a
+    /// while if not: the access that saves it may be on its way.
+    pub(super) expired: Option<End>,
+    /// Only some writes have come: kept and merged, but not served until the rest is here.
+    pub(super) partial: bool,
+}
+
+impl SessionState {
+    pub(super) fn empty(partial: bool, now: Instant) -> Self {
+        Self {
+            attributes: Attributes::default(),
+            version: Version::new(),
+            limits: StampedLimits::default(),
+            touch: Touch { last_access: now, ..Touch::default() },
+            expired: None,
+            partial,
+        }
+    }
+
+    /// The attributes.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// What the state contains.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The newest access.
+    pub fn touch(&self) -> Touch {
+        self.touch
+    }
+
+    /// The session's own limits.
+    pub fn limits(&self) -> &StampedLimits {
+        &self.limits
+    }
+
+    /// Whether only some of the session has come.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// The idle end that the state has not outlived.
+    pub fn idle_end(&self) -> Option<End> {
+        self.expired.filter(|end| self.touch.stamp <= end.stamp)
+    }
+
+    /// Whether the session may be served: whole, and not ended.
+    pub fn is_live(&self) -> bool {
+        !self.partial && self.idle_end().is_none()
+    }
+
+    /// When the session ends unless it is used, given the cluster's idle limit.
+    pub fn ends_at(&self, cluster_idle: Duration) -> Instant {
+        let idle = self.touch.last_access + self.limits.idle.unwrap_or(cluster_idle);
+        self.limits.deadline.map_or(idle, |deadline| idle.min(deadline))
+    }
+
+    /// Whether the session's absolute end has come.
+    pub fn is_past_deadline(&self, now: Instant) -> bool {
+        self.limits.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Notes an access on this node; says whether others should hear of it.
+    pub fn access(&mut self, now: Instant, touch_interval: Duration) -> bool {
+        self.touch.last_access = self.touch.last_access.max(now);
+        now - self.touch.stamped_at >= touch_interval
+    }
+
+    /// Merges another node's delta; says whether the version went along.
+    pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> bool {
+        let origin = delta.stamp.origin;
+        for (name, value) in &delta.changes {
+            self.attributes.merge(Attribute {
+                name: name.clone(),
+                stamp: delta.stamp,
+                value: value.clone(),
+            });
+        }
+        if let Some(limits) = delta.limits {
+            self.limits.merge(StampedLimits {
+                stamp: delta.stamp,
+                idle: limits.idle,
+                deadline: limits.remaining.map(|left| now + left),
+            });
+        }
+        self.merge_touch(TouchUpdate { stamp: delta.stamp, age: Duration::ZERO }, now);
+        let follows = !self.partial && delta.previous <= self.version.get(origin);
+        if follows {
+            self.version.advance(origin, delta.stamp.hlc);
+        }
+        follows
+    }
+
+    pub(super) fn merge_touch(&mut self, touch: TouchUpdate, now: Instant) {
+        // Only a newer stamp moves the clock reading: an access told back and forth between two
+        // nodes would otherwise age by the way it travels and never grow old.
+        if touch.stamp > self.touch.stamp {
+            self.touch = Touch {
+                stamp: touch.stamp,
+                stamped_at: now,
+                last_access: self.touch.last_access.max(now.saturating_sub(touch.age)),
+            };
+        }
+    }
+
+    /// Merges another node's state; says whether it is contained now.
+    pub(super) fn merge_update(&mut self, update: StateUpdate, now: Instant) -> bool {
+        for attribute in update.attributes {
+            self.attributes.merge(attribute);
+        }
+        self.limits.merge(update.limits.into_local(now));
+        self.merge_touch(update.touch, now);
+        self.expired = match (self.expired, update.expired) {
+            (Some(here), Some(there)) => Some(here.merge(there)),
+            (here, there) => here.or(there),
+        };
+        let complete = match &update.base {
+            None => true,
+            Some(base) => !self.partial && self.version.covers(base),
+        };
+        if complete {
+            self.partial = false;
+            self.version.merge(&update.version);
+        }
+        complete
+    }
+
+    /// A hash that two holders share if and only if users see the same session on both: present
+    /// attributes by stamp, limits and the newest touch, or the end. Versions and removal marks
+    /// are left out: they may be forgotten at different times.
+    pub(super) fn digest(&self) -> u64 {
+        if let Some(end) = self.idle_end() {
+            return end_digest(end);
+        }
+        let mut hash = Xxh3::new();
+        let mut write = |stamp: Stamp| {
+            hash.update(&stamp.hlc.get().to_le_bytes());
+            hash.update(&stamp.origin.get().to_le_bytes());
+        };
+        write(self.limits.stamp);
+        write(self.touch.stamp);
+        for attribute in self.attributes.iter().filter(|attribute| attribute.value.is_some()) {
+            write(attribute.stamp);
+        }
+        for (name, _) in self.attributes.present() {
+            hash.update(&(name.len() as u32).to_le_bytes());
+            hash.update(name.as_bytes());
+        }
+        hash.update(&[u8::from(self.partial)]);
+        hash.digest()
+    }
+
+    /// Forgets removal marks and boots that no node asks about any more.
+    pub fn forget(&mut self, removals_before_ms: u64, gone: impl Fn(BootId) -> bool) {
+        self.attributes.forget_removals(removals_before_ms);
+        self.version.prune(gone);
+    }
+}
+
+pub(super) fn end_digest(end: End) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(match end.cause {
+        EndCause::Destroyed => b"destroyed",
+        EndCause::Expired => b"expired",
+    });
+    // Two nodes may destroy one session at once; either end is as good to users, and both merge to
+    // one, so the stamp is part of the hash and a pass brings them together.
+    hash.update(&end.stamp.hlc.get().to_le_bytes());
+    hash.update(&end.stamp.origin.get().to_le_bytes());
+    hash.digest()
+}

@@ -1,0 +1,94 @@
+//! A session's state on its way to another holder.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::attributes::Attribute;
+use super::change::Limits;
+use super::end::End;
+use super::limits::StampedLimits;
+use super::version::Version;
+use crate::{Hlc, Instant, SessionId, Stamp};
+
+/// A record as one holder sends it to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordUpdate {
+    /// Of which session.
+    pub id: SessionId,
+    /// What is known of it.
+    pub difference: Difference,
+}
+
+/// A record's state, or what the asker lacks of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The session has ended and nothing else is kept.
+    Ended(End),
+    /// The session's state.
+    State(StateUpdate),
+}
+
+/// A state, or what a base lacks of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateUpdate {
+    /// Attributes and removal marks, by name; with a base, only those that it lacks.
+    pub attributes: Vec<Attribute>,
+    /// What the sender's state contains.
+    pub version: Version,
+    /// What the receiver must contain for this to make its state whole. `None`: nothing.
+    pub base: Option<Version>,
+    /// The session's limits.
+    pub limits: LimitsUpdate,
+    /// The newest access.
+    pub touch: TouchUpdate,
+    /// The newest end by idleness.
+    pub expired: Option<End>,
+}
+
+/// Limits on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsUpdate {
+    /// Of the write that set them.
+    pub stamp: Stamp,
+    /// As durations from now.
+    pub limits: Limits,
+}
+
+impl LimitsUpdate {
+    pub(super) fn into_local(self, now: Instant) -> StampedLimits {
+        StampedLimits {
+            stamp: self.stamp,
+            idle: self.limits.idle,
+            deadline: self.limits.remaining.map(|left| now + left),
+        }
+    }
+
+    pub(super) fn from_local(limits: &StampedLimits, now: Instant) -> Self {
+        Self {
+            stamp: limits.stamp,
+            limits: Limits::of(limits.idle, limits.deadline.map(|deadline| deadline - now)),
+        }
+    }
+}
+
+/// An access on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TouchUpdate {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// How long ago.
+    pub age: Duration,
+}
+
+impl RecordUpdate {
+    /// The newest stamp in it, for the receiver's clock.
+    pub fn newest(&self) -> Hlc {
+        match &self.difference {
+            Difference::Ended(end) => end.stamp.hlc,
+            Difference::State(state) => {
+                let end = state.expired.map_or(Hlc::ZERO, |end| end.stamp.hlc);
+                state.version.newest().max(state.touch.stamp.hlc).max(end)
+            }
+        }
+    }
+}

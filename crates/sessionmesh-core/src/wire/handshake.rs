@@ -1,0 +1,302 @@
+//! How a connection becomes a link: two fixed headers, then two authenticated Hellos.
+//!
+//! Each side sends `"SML1" | cluster tag (4) | nonce (24)`, then `u16 length | tag (32) | Hello`.
+//! The tag covers both nonces and the side, so nothing recorded earlier or reflected passes, and
+//! nothing is decoded before it is right.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::auth::{ClusterKey, constant_time_eq};
+use super::contact::{Contact, decode_address, encode_address};
+use super::error::{HandshakeError, PeerMisbehaved};
+use super::generated as pb;
+use crate::membership::MemberState;
+use crate::placement::Mode;
+use crate::{BootId, NodeName};
+
+/// Bytes of the fixed header.
+pub const PREAMBLE_BYTES: usize = 32;
+/// Bytes before a Hello: its length and its tag.
+pub const SEAL_BYTES: usize = 2 + 32;
+const MAGIC: &[u8; 4] = b"SML1";
+const NONCE_BYTES: usize = 24;
+const MAX_HELLO_BYTES: usize = 16 << 10;
+
+/// The fixed header.
+pub type Preamble = [u8; PREAMBLE_BYTES];
+
+/// Which side of a connection a node is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It connected.
+    Dialer,
+    /// It accepted.
+    Acceptor,
+}
+
+/// Who a node is, said once per link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Protocol versions spoken, lowest and highest.
+    pub versions: (u32, u32),
+    /// This start of the node.
+    pub boot: BootId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it accepts links.
+    pub address: SocketAddr,
+    /// Its state.
+    pub state: MemberState,
+    /// How sessions are placed.
+    pub mode: Mode,
+    /// Greater in every connection that one boot dials.
+    pub dial: u64,
+    /// The members that it knows.
+    pub members: Vec<Contact>,
+}
+
+/// Why a node does not admit another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// No common protocol version.
+    Version,
+    /// A live member has the name.
+    NameTaken,
+    /// Mode or copies differ.
+    Mode,
+    /// There is a better link between the two.
+    Duplicate,
+    /// A node reached itself.
+    Itself,
+    /// The cluster is at its limit of members.
+    Full,
+    /// The node is leaving.
+    Leaving,
+}
+
+/// A refusal, with plain words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// In plain words, naming both sides.
+    pub detail: String,
+}
+
+/// One side of a connection that is not yet a link.
+#[derive(Debug)]
+pub struct Handshake {
+    role: Role,
+    nonce: [u8; NONCE_BYTES],
+    peer_nonce: [u8; NONCE_BYTES],
+}
+
+impl Handshake {
+    /// Begins, with random bytes that are used once.
+    pub fn new(role: Role, nonce: [u8; NONCE_BYTES]) -> Self {
+        Self { role, nonce, peer_nonce: [0; NONCE_BYTES] }
+    }
+
+    /// The header to send.
+    pub fn preamble(&self, key: &ClusterKey) -> Preamble {
+        let mut preamble = [0; PREAMBLE_BYTES];
+        preamble[..4].copy_from_slice(MAGIC);
+        preamble[4..8].copy_from_slice(&key.cluster_tag());
+        preamble[8..].copy_from_slice(&self.nonce);
+        preamble
+    }
+
+    /// The header that came.
+    ///
+    /// # Errors
+    /// It is not one of this cluster's.
+    pub fn read_preamble(&mut self, key: &ClusterKey, preamble: &Preamble) -> Result<(), HandshakeError> {
+        if preamble[..4] != *MAGIC {
+            return Err(HandshakeError::Foreign);
+        }
+        if preamble[4..8] != key.cluster_tag() {
+            return Err(HandshakeError::OtherCluster);
+        }
+        self.peer_nonce.copy_from_slice(&preamble[8..]);
+        Ok(())
+    }
+
+    /// The Hello to send.
+    pub fn seal(&self, key: &ClusterKey, hello: &Hello) -> Bytes {
+        let body = hello.to_wire().encode_to_vec();
+        let mut sealed = Vec::with_capacity(SEAL_BYTES + body.len());
+        sealed.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes());
+        sealed.extend_from_slice(&self.tag(key, self.role, &body));
+        sealed.extend_from_slice(&body);
+        sealed.into()
+    }
+
+    /// How many bytes of Hello follow the seal.
+    ///
+    /// # Errors
+    /// More than any correct Hello has.
+    pub fn hello_bytes(seal: &[u8; SEAL_BYTES]) -> Result<usize, HandshakeError> {
+        let length = usize::from(u16::from_be_bytes([seal[0], seal[1]]));
+        if length > MAX_HELLO_BYTES { Err(HandshakeError::TooLong(length)) } else { Ok(length) }
+    }
+
+    /// The Hello that came.
+    ///
+    /// # Errors
+    /// It is not authentic, or not understood.
+    pub fn open(&self, key: &ClusterKey, seal: &[u8; SEAL_BYTES], body: &[u8]) -> Result<Hello, HandshakeError> {
+        let peer = match self.role {
+            Role::Dialer => Role::Acceptor,
+            Role::Acceptor => Role::Dialer,
+        };
+        if !constant_time_eq(&self.tag(key, peer, body), &seal[2..]) {
+            return Err(HandshakeError::Unauthenticated);
+        }
+        let hello = pb::Hello::decode(body).map_err(|_| PeerMisbehaved::Undecodable)?;
+        Ok(Hello::from_wire(hello)?)
+    }
+
+    fn tag(&self, key: &ClusterKey, sender: Role, body: &[u8]) -> [u8; 32] {
+        let (dialer, acceptor) = match self.role {
+            Role::Dialer => (&self.nonce, &self.peer_nonce),
+            Role::Acceptor => (&self.peer_nonce, &self.nonce),
+        };
+        key.seal_hello(u8::from(sender == Role::Dialer), dialer, acceptor, body)
+    }
+}
+
+impl Hello {
+    fn to_wire(&self) -> pb::Hello {
+        let (mode, copies) = self.mode.to_wire();
+        pb::Hello {
+            version_min: self.versions.0,
+            version_max: self.versions.1,
+            boot: self.boot.get(),
+            name: self.name.as_str().into(),
+            address: encode_address(self.address),
+            state: self.state.to_wire().into(),
+            mode: mode.into(),
+            copies,
+            dial: self.dial,
+            members: self.members.iter().map(Contact::to_wire).collect(),
+        }
+    }
+
+    fn from_wire(hello: pb::Hello) -> Result<Self, PeerMisbehaved> {
+        Ok(Self {
+            versions: (hello.version_min, hello.version_max),
+            boot: BootId::new(hello.boot).ok_or(PeerMisbehaved::Invalid("boot"))?,
+            name: NodeName::new(&hello.name).map_err(|_| PeerMisbehaved::Invalid("name"))?,
+            address: decode_address(&hello.address).ok_or(PeerMisbehaved::Invalid("address"))?,
+            state: MemberState::from_wire(hello.state()).ok_or(PeerMisbehaved::Invalid("state"))?,
+            mode: Mode::from_wire(hello.mode(), hello.copies).ok_or(PeerMisbehaved::Invalid("mode"))?,
+            dial: hello.dial,
+            members: hello.members.into_iter().map(Contact::from_wire).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Refusal {
+    pub(super) fn to_wire(refusal: Option<&Self>) -> pb::Verdict {
+        let reason = match refusal.map(|refusal| refusal.reason) {
+            None => pb::RefusalReason::Unspecified,
+            Some(RefusalReason::Version) => pb::RefusalReason::Version,
+            Some(RefusalReason::NameTaken) => pb::RefusalReason::NameTaken,
+            Some(RefusalReason::Mode) => pb::RefusalReason::Mode,
+            Some(RefusalReason::Duplicate) => pb::RefusalReason::Duplicate,
+            Some(RefusalReason::Itself) => pb::RefusalReason::Self_,
+            Some(RefusalReason::Full) => pb::RefusalReason::Full,
+            Some(RefusalReason::Leaving) => pb::RefusalReason::Leaving,
+        };
+        let detail = refusal.map(|refusal| refusal.detail.clone()).unwrap_or_default();
+        pb::Verdict { refused: reason.into(), detail }
+    }
+
+    pub(super) fn from_wire(verdict: pb::Verdict) -> Result<Option<Self>, PeerMisbehaved> {
+        if verdict.refused == i32::from(pb::RefusalReason::Unspecified) {
+            return Ok(None);
+        }
+        let reason = match verdict.refused() {
+            pb::RefusalReason::Unspecified => return Err(PeerMisbehaved::Invalid("refusal reason")),
+            pb::RefusalReason::Version => RefusalReason::Version,
+            pb::RefusalReason::NameTaken => RefusalReason::NameTaken,
+            pb::RefusalReason::Mode => RefusalReason::Mode,
+            pb::RefusalReason::Duplicate => RefusalReason::Duplicate,
+            pb::RefusalReason::Self_ => RefusalReason::Itself,
+            pb::RefusalReason::Full => RefusalReason::Full,
+            pb::RefusalReason::Leaving => RefusalReason::Leaving,
+        };
+        Ok(Some(Self { reason, detail: verdict.detail }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    fn hello() -> Hello {
+        Hello {
+            versions: super::super::PROTOCOL_VERSIONS,
+            boot: BootId::new(7).unwrap(),
+            name: NodeName::new("n1").unwrap(),
+            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4001),
+            state: MemberState::Joining,
+            mode: Mode::AllPeers,
+            dial: 1,
+            members: Vec::new(),
+        }
+    }
+
+    fn pair(key: &ClusterKey) -> (Handshake, Handshake) {
+        let mut dialer = Handshake::new(Role::Dialer, [1; 24]);
+        let mut acceptor = Handshake::new(Role::Acceptor, [2; 24]);
+        acceptor.read_preamble(key, &dialer.preamble(key)).unwrap();
+        dialer.read_preamble(key, &acceptor.preamble(key)).unwrap();
+        (dialer, acceptor)
+    }
+
+    fn open(side: &Handshake, key: &ClusterKey, sealed: &[u8]) -> Result<Hello, HandshakeError> {
+        let (seal, body) = sealed.split_first_chunk::<SEAL_BYTES>().unwrap();
+        assert_eq!(Handshake::hello_bytes(seal)?, body.len());
+        side.open(key, seal, body)
+    }
+
+    #[test]
+    fn each_side_opens_the_others_hello_and_not_its_own_reflected() {
+        let key = ClusterKey::derive("shop", b"0123456789abcdef");
+        let (dialer, acceptor) = pair(&key);
+        let sealed = dialer.seal(&key, &hello());
+        assert_eq!(open(&acceptor, &key, &sealed), Ok(hello()));
+        assert_eq!(open(&dialer, &key, &sealed), Err(HandshakeError::Unauthenticated));
+    }
+
+    #[test]
+    fn a_hello_recorded_on_another_connection_is_rejected() {
+        let key = ClusterKey::derive("shop", b"0123456789abcdef");
+        let recorded = pair(&key).0.seal(&key, &hello());
+        let mut acceptor = Handshake::new(Role::Acceptor, [3; 24]);
+        let replayer = Handshake::new(Role::Dialer, [1; 24]);
+        acceptor.read_preamble(&key, &replayer.preamble(&key)).unwrap();
+        assert_eq!(open(&acceptor, &key, &recorded), Err(HandshakeError::Unauthenticated));
+    }
+
+    #[test]
+    fn another_secret_or_cluster_gets_nowhere() {
+        let key = ClusterKey::derive("shop", b"0123456789abcdef");
+        let wrong = ClusterKey::derive("shop", b"fedcba9876543210");
+        let (dialer, acceptor) = pair(&key);
+        let sealed = dialer.seal(&wrong, &hello());
+        assert_eq!(open(&acceptor, &key, &sealed), Err(HandshakeError::Unauthenticated));
+        let other = ClusterKey::derive("blog", b"0123456789abcdef");
+        let mut acceptor = Handshake::new(Role::Acceptor, [2; 24]);
+        assert_eq!(acceptor.read_preamble(&key, &dialer.preamble(&other)), Err(HandshakeError::OtherCluster));
+        assert_eq!(acceptor.read_preamble(&key, b"GET / HTTP/1.1\r\nHost: localhost\r\n"), Err(HandshakeError::Foreign));
+    }
+}
