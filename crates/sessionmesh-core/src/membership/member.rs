@@ -65,6 +65,8 @@ pub(super) enum PassState {
     Running,
     /// One is done since the link is up.
     Done,
+    /// One is done, and this node drives another as a matter of routine.
+    Round,
 }
 
 /// Which of two connections between the same nodes stays: both sides compute the same.

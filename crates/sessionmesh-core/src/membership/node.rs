@@ -223,6 +223,22 @@ impl Node {
         self.doubting
     }
 
+    /// Whether "not here" on this node is an answer about a session: it is ready, doubts nothing and
+    /// has compared with every ready member since their link is up.
+    pub fn is_settled(&self) -> bool {
+        let compared = |member: &Member| {
+            member.state != MemberState::Ready || matches!(member.pass, PassState::Done | PassState::Round)
+        };
+        self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
+    }
+
+    /// A member that has not been heard when it should have been: it may know accesses that this
+    /// node does not.
+    pub fn silent_member(&self, now: Instant) -> Option<BootId> {
+        let late = |member: &Member| member.link.is_none() || now - member.alive_at() >= self.config.frequency * 3;
+        self.members.iter().find(|(_, member)| late(member)).map(|(boot, _)| *boot)
+    }
+
     /// The other members.
     pub fn members(&self) -> impl Iterator<Item = MemberInfo> {
         self.members.iter().map(|(boot, member)| member.info(*boot))
@@ -639,6 +655,7 @@ impl Node {
         if let Some(member) = self.members.get_mut(&boot)
             && member.pass != PassState::Running
         {
+            // A round that runs began before the cut; another follows it.
             member.pass = PassState::Due;
         }
         self.settle(now);
@@ -649,7 +666,7 @@ impl Node {
         if let Some(member) = self.members.get_mut(&boot) {
             // A pass that the other side drove does not settle what this side found due.
             let settles = match role {
-                PassRole::Driver => true,
+                PassRole::Driver => matches!(member.pass, PassState::Running | PassState::Round),
                 PassRole::Responder => member.pass == PassState::Awaited,
             };
             if settles {
@@ -673,7 +690,7 @@ impl Node {
     /// A pass that this node drove came to nothing; its link is being closed or it is tried again.
     pub fn handle_pass_failed(&mut self, boot: BootId, now: Instant) {
         if let Some(member) = self.members.get_mut(&boot)
-            && member.pass == PassState::Running
+            && matches!(member.pass, PassState::Running | PassState::Round)
         {
             member.pass = PassState::Due;
         }
@@ -873,7 +890,8 @@ impl Node {
 
     /// Passes run one at a time: the first brings a joiner everything, the others then move little.
     fn start_pass(&mut self, now: Instant) {
-        let running = self.members.values().any(|member| member.pass == PassState::Running);
+        let runs = |member: &Member| matches!(member.pass, PassState::Running | PassState::Round);
+        let running = self.members.values().any(runs);
         if running || self.state == MemberState::Leaving {
             return;
         }
@@ -894,8 +912,9 @@ impl Node {
             if let Some(boot) = turn
                 && let Some(member) = self.members.get_mut(&boot)
                 && member.link.is_some()
+                && member.pass == PassState::Done
             {
-                member.pass = PassState::Running;
+                member.pass = PassState::Round;
                 self.actions.push_back(Action::StartPass { boot });
             }
         }

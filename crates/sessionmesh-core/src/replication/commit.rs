@@ -95,7 +95,8 @@ pub fn touch(
     })
 }
 
-/// Destroys a session, or leaves the end of one that this node does not know.
+/// Destroys a session, or leaves the end of one that this node does not know; gives back what was
+/// there. `announced`: the application need not be told.
 ///
 /// # Errors
 /// [`ChangeError::Ended`] if it was destroyed before.
@@ -104,10 +105,11 @@ pub fn destroy(
     streams: &impl Streams,
     origin: Origin<'_>,
     id: SessionId,
+    announced: bool,
 ) -> Result<(End, Option<Record>), ChangeError> {
     table.with(&id, |slot| {
         let before = slot.clone();
-        let end = Record::destroy(slot, |floor| origin.tick(floor))?;
+        let end = Record::destroy(slot, announced, |floor| origin.tick(floor))?;
         streams.send(&id, &Frame::Ended(id, end).encode());
         Ok((end, before))
     })

@@ -285,6 +285,11 @@ impl<W> Outbox<W> {
         self.open && !self.overflowed && self.acked == self.appended && self.excepted.is_empty()
     }
 
+    /// Whether there is a link.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Whether something waits for the writer.
     pub fn has_output(&self) -> bool {
         self.announce || self.overflowed || !(self.control.is_empty() && self.data.is_empty() && self.bulk.is_empty())

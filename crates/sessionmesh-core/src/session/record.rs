@@ -151,18 +151,22 @@ impl Record {
     /// Destroys the session here, for good.
     ///
     /// Of a session that this node knows nothing of, the end is kept too: what it ends may arrive
-    /// later.
+    /// later. `announced`: the application need not be told.
     ///
     /// # Errors
     /// [`ChangeError::Ended`] if it was destroyed before.
-    pub fn destroy(slot: &mut Option<Self>, tick: impl FnOnce(Hlc) -> Stamp) -> Result<End, ChangeError> {
+    pub fn destroy(
+        slot: &mut Option<Self>,
+        announced: bool,
+        tick: impl FnOnce(Hlc) -> Stamp,
+    ) -> Result<End, ChangeError> {
         let floor = match slot {
             Some(Self::Ended(end)) if end.cause == EndCause::Destroyed => return Err(ChangeError::Ended),
             Some(Self::Ended(end)) => end.stamp.hlc,
             Some(Self::Held(state)) => state.newest(),
             None => Hlc::ZERO,
         };
-        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced: false };
+        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced };
         *slot = Some(Self::Ended(end));
         Ok(end)
     }

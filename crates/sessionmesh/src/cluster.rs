@@ -1,0 +1,200 @@
+//! A node of the cluster, as the application holds it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sessionmesh_core::membership::{Identity, MemberInfo, Node};
+use sessionmesh_core::replication::AckLevel;
+use sessionmesh_core::wire::Frame;
+use sessionmesh_core::{BootId, Event, NodeName};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::control::{Control, Input};
+use crate::error::{ClusterError, StartError};
+use crate::events::fault;
+use crate::mesh::{Mesh, Phase};
+use crate::net::bind::Bound;
+use crate::net::heartbeat::{self, Beacons};
+use crate::net::{listener, seeds};
+use crate::sessions::Sessions;
+use crate::stats::Stats;
+use crate::{expiry, os};
+
+/// This process as a node of the cluster.
+///
+/// Cheap to clone; all clones are the same node. When the last is dropped without
+/// [`Cluster::leave`], the node stops as if it had crashed, and says so in the log.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    mesh: Arc<Mesh>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let was_running = !self.mesh.stop.send_replace(true);
+        if was_running {
+            tracing::warn!(node = %self.mesh.me.name, "the last handle is dropped: this node stops without leaving");
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts a node: binds its sockets, announces it, and collects sessions in the background. It
+    /// serves once [`Cluster::ready`] returns.
+    ///
+    /// # Errors
+    /// The configuration can't be used, or the system refuses something. Nothing is left then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let bound = Bound::open(&config)?;
+        let name = match config.name.clone() {
+            Some(name) => name,
+            None => NodeName::new(&format!("node-{}", os::process_label()))
+                .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
+        };
+        let me = Identity { boot: os::boot_id()?, name, address: bound.address, mode: config.mode() };
+        let (control, inputs) = mpsc::unbounded_channel();
+        let node = Node::new(me.clone(), config.membership, os::mono());
+        let mesh = Arc::new(Mesh::new(config, me, control));
+        let beacons = Beacons::new();
+        beacons.set(node.beacon());
+        heartbeat::spawn(mesh.clone(), beacons.clone(), bound.unicast, bound.multicast)?;
+        tokio::spawn(Control::new(mesh.clone(), node, inputs, beacons).run());
+        tokio::spawn(listener::listen(mesh.clone(), bound.listener));
+        tokio::spawn(expiry::watch(mesh.clone()));
+        if !mesh.config.seeds.is_empty() {
+            tokio::spawn(seeds::watch(mesh.clone()));
+        }
+        tracing::info!(
+            node = %mesh.me.name, boot = %mesh.me.boot, address = %mesh.me.address, mode = %mesh.me.mode,
+            multicast = mesh.config.uses_multicast(), "node started"
+        );
+        Ok(Self { handle: Arc::new(Handle { mesh }) })
+    }
+
+    fn mesh(&self) -> &Arc<Mesh> {
+        &self.handle.mesh
+    }
+
+    /// Waits until this node holds all sessions and serves.
+    ///
+    /// # Errors
+    /// It was refused by the cluster, or has left.
+    pub async fn ready(&self) -> Result<(), ClusterError> {
+        let mut phase = self.mesh().phase.subscribe();
+        let reached = phase.wait_for(|phase| !matches!(phase, Phase::Joining(_))).await.map(|phase| phase.clone());
+        match reached {
+            Ok(Phase::Stopped(error)) => Err(error),
+            Ok(Phase::Leaving) | Err(_) => Err(ClusterError::Left),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Whether this node serves now; if not, why.
+    ///
+    /// # Errors
+    /// The reason, in plain words.
+    pub fn is_ready(&self) -> Result<(), String> {
+        self.mesh().check_serving().map_err(|error| error.to_string())
+    }
+
+    /// Waits until the node has stopped, and says why.
+    pub async fn stopped(&self) -> ClusterError {
+        let mut phase = self.mesh().phase.subscribe();
+        match phase.wait_for(|phase| matches!(phase, Phase::Stopped(_))).await.map(|phase| phase.clone()) {
+            Ok(Phase::Stopped(error)) => error,
+            _ => ClusterError::Left,
+        }
+    }
+
+    /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
+    /// sent (at most `leave_timeout`), says goodbye, and stops. A second call waits for the first.
+    pub async fn leave(&self) {
+        let mesh = self.mesh();
+        let (answer, answered) = oneshot::channel();
+        mesh.tell(Input::Leave(answer));
+        if answered.await.is_err() {
+            return;
+        }
+        let drained = async {
+            while !mesh.routes.current().peers.iter().all(|peer| peer.outbox().is_drained()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(mesh.config.leave_timeout, drained).await.is_err() {
+            fault(mesh, "left early", "leave_timeout", &"a member has not acknowledged all that this node sent");
+        }
+        self.say_goodbye().await;
+        mesh.stop.send_replace(true);
+        self.stopped().await;
+    }
+
+    async fn say_goodbye(&self) {
+        let peers = self.mesh().routes.current().peers.clone();
+        for peer in &peers {
+            peer.send(Frame::Leave);
+        }
+        // The others close their links on it.
+        let closed = async {
+            while peers.iter().any(|peer| peer.outbox().is_open()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(self.mesh().config.membership.ping_timeout, closed).await;
+    }
+
+    /// The sessions, with writes acknowledged at the configured level.
+    pub fn sessions(&self) -> Sessions {
+        self.at(self.mesh().config.ack)
+    }
+
+    /// The sessions, with writes acknowledged at this level.
+    pub fn at(&self, level: AckLevel) -> Sessions {
+        Sessions::new(self.mesh().clone(), level)
+    }
+
+    /// This node's name, its route in a sticky cookie.
+    pub fn name(&self) -> &NodeName {
+        &self.mesh().me.name
+    }
+
+    /// This start of the node.
+    pub fn boot(&self) -> BootId {
+        self.mesh().me.boot
+    }
+
+    /// Where other nodes reach this one.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.mesh().me.address
+    }
+
+    /// The other members. Empty after the node has stopped.
+    pub fn members(&self) -> impl Future<Output = Vec<MemberInfo>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        self.mesh().tell(Input::Members(answer));
+        async { answered.await.unwrap_or_default() }
+    }
+
+    /// What happens from now on. A listener that falls 1024 events behind misses the oldest, and is
+    /// told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.mesh().subscribe()
+    }
+
+    /// Everything that this node counts.
+    pub fn stats(&self) -> Stats {
+        self.mesh().stats()
+    }
+
+    /// Sessions that this node holds. Scans them all.
+    pub fn session_count(&self) -> usize {
+        self.mesh().table.live()
+    }
+}

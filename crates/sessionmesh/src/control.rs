@@ -1,0 +1,322 @@
+//! The control plane: one task owns the membership and does what it decides.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sessionmesh_core::membership::{Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassRole};
+use sessionmesh_core::placement::View;
+use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal};
+use sessionmesh_core::{BootId, DropCause, Instant};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::error::ClusterError;
+use crate::mesh::{Mesh, Phase};
+use crate::net::{dial, heartbeat::Beacons};
+use crate::os;
+use crate::peer::Peer;
+use crate::routes::RouteTable;
+use crate::stats::count;
+
+/// What the control task is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Heartbeat(Heartbeat),
+    Seeds(Vec<SocketAddr>),
+    /// A connection was accepted: what to say on it.
+    Accepted(oneshot::Sender<(LinkId, Hello)>),
+    /// The other side of a connection said who it is.
+    Hello {
+        link: LinkId,
+        hello: Hello,
+        dialed: Option<(SocketAddr, u64)>,
+        verdict: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Both sides admitted each other.
+    LinkUp {
+        link: LinkId,
+        attach: oneshot::Sender<Attached>,
+    },
+    LinkClosed {
+        link: LinkId,
+        dialed: Option<SocketAddr>,
+        refusal: Option<Refusal>,
+    },
+    DialFailed(SocketAddr, DialFailure),
+    Pong(BootId),
+    Told(Vec<Contact>),
+    PeerLeft(BootId),
+    Misbehaved(BootId),
+    PassDue(BootId),
+    PassDone(BootId, PassRole),
+    PassFailed(BootId),
+    Members(oneshot::Sender<Vec<MemberInfo>>),
+    Leave(oneshot::Sender<()>),
+}
+
+/// A link's streams, and its end.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) close: Arc<Notify>,
+}
+
+/// Owns the membership.
+pub(crate) struct Control {
+    mesh: Arc<Mesh>,
+    node: Node,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    beacons: Arc<Beacons>,
+    peers: HashMap<BootId, Arc<Peer>>,
+    view: View,
+    next_link: LinkId,
+    verdicts: HashMap<LinkId, oneshot::Sender<Result<(), Refusal>>>,
+    attaching: HashMap<LinkId, oneshot::Sender<Attached>>,
+    closers: HashMap<LinkId, Arc<Notify>>,
+    stalled_checked: Instant,
+    stop: Option<Fatal>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        mesh: Arc<Mesh>,
+        node: Node,
+        inputs: mpsc::UnboundedReceiver<Input>,
+        beacons: Arc<Beacons>,
+    ) -> Self {
+        Self {
+            view: node.view().clone(),
+            mesh,
+            node,
+            inputs,
+            beacons,
+            peers: HashMap::new(),
+            next_link: 0,
+            verdicts: HashMap::new(),
+            attaching: HashMap::new(),
+            closers: HashMap::new(),
+            stalled_checked: os::mono(),
+            stop: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut stop = self.mesh.stop.subscribe();
+        self.follow(os::mono());
+        loop {
+            let wake = os::until(self.node.poll_timeout());
+            let input = tokio::select! {
+                input = self.inputs.recv() => input,
+                () = tokio::time::sleep(wake) => None,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let now = os::mono();
+            // Time first: after a pause nothing may be judged by a clock that stood still.
+            if now >= self.node.poll_timeout() {
+                self.node.handle_timeout(now);
+                self.check_streams(now);
+            }
+            self.follow(now);
+            if let Some(input) = input {
+                self.handle(input, now);
+                self.follow(now);
+            }
+            // What else has come is handled in the same wake, but not for ever.
+            for _ in 0..256 {
+                let Ok(input) = self.inputs.try_recv() else { break };
+                self.handle(input, now);
+                self.follow(now);
+            }
+            if let Some(fatal) = self.stop.take() {
+                self.mesh.phase.send_replace(Phase::Stopped(ClusterError::Refused(fatal)));
+                break;
+            }
+        }
+        self.shut_down();
+    }
+
+    fn handle(&mut self, input: Input, now: Instant) {
+        let node = &mut self.node;
+        match input {
+            Input::Heartbeat(heartbeat) => node.handle_heartbeat(&heartbeat, now),
+            Input::Seeds(seeds) => node.handle_seeds(&seeds, now),
+            Input::Accepted(answer) => {
+                self.next_link += 1;
+                let _ = answer.send((self.next_link, node.hello()));
+            }
+            Input::Hello { link, hello, dialed, verdict } => {
+                self.verdicts.insert(link, verdict);
+                node.handle_hello(link, hello, dialed, now);
+            }
+            Input::LinkUp { link, attach } => {
+                self.attaching.insert(link, attach);
+                node.handle_link_up(link, now);
+            }
+            Input::LinkClosed { link, dialed, refusal } => {
+                self.verdicts.remove(&link);
+                self.attaching.remove(&link);
+                self.closers.remove(&link);
+                node.handle_link_closed(link, dialed, refusal, now);
+            }
+            Input::DialFailed(address, failure) => node.handle_dial_failed(address, failure, now),
+            Input::Pong(boot) => node.handle_pong(boot, now),
+            Input::Told(contacts) => node.handle_told(&contacts, now),
+            Input::PeerLeft(boot) => node.handle_leave(boot, now),
+            Input::Misbehaved(boot) => node.handle_misbehaved(boot, now),
+            Input::PassDue(boot) => node.handle_pass_due(boot, now),
+            Input::PassDone(boot, role) => node.handle_pass_done(boot, role, now),
+            Input::PassFailed(boot) => node.handle_pass_failed(boot, now),
+            Input::Members(answer) => {
+                let _ = answer.send(node.members().collect());
+            }
+            Input::Leave(answer) => {
+                node.leave(now);
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    /// Does what the membership decided.
+    fn follow(&mut self, now: Instant) {
+        while let Some(action) = self.node.poll_action() {
+            self.act(action, now);
+        }
+        let ready = self.node.state() == MemberState::Ready;
+        self.mesh.set_state(now, ready, self.node.is_doubting(), self.node.is_settled());
+        while let Some(event) = self.node.poll_event() {
+            self.mesh.emit(event);
+        }
+        let phase = match self.node.state() {
+            MemberState::Joining => Phase::Joining(self.node.unready_reason(now).unwrap_or_default()),
+            MemberState::Ready => Phase::Ready,
+            MemberState::Leaving => Phase::Leaving,
+        };
+        self.mesh.phase.send_if_modified(|current| {
+            let changed = *current != phase;
+            if changed {
+                *current = phase;
+            }
+            changed
+        });
+    }
+
+    fn act(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Dial { address, hello } => {
+                self.next_link += 1;
+                tokio::spawn(dial::dial(self.mesh.clone(), address, self.next_link, hello));
+            }
+            Action::Admit { link } => self.verdict(link, Ok(())),
+            Action::Refuse { link, refusal } => self.verdict(link, Err(refusal)),
+            Action::Open { member, link } => self.open(&member, link, now),
+            Action::Close { link } => {
+                self.verdicts.remove(&link);
+                self.attaching.remove(&link);
+                if let Some(close) = self.closers.remove(&link) {
+                    close.notify_one();
+                }
+            }
+            Action::Ping { boot } => {
+                if let Some(peer) = self.peers.get(&boot) {
+                    peer.send(Frame::Ping(now.as_nanos()));
+                }
+            }
+            Action::StartPass { boot } => {
+                let started = self.peers.get(&boot).is_some_and(|peer| peer.start_pass());
+                if !started {
+                    self.mesh.tell(Input::PassFailed(boot));
+                }
+            }
+            Action::Remove { boot, cause } => self.remove(boot, cause),
+            Action::Publish(view) => {
+                self.view = view;
+                self.publish();
+            }
+            Action::Beat => self.beacons.set(self.node.beacon()),
+            Action::Tell(contacts) => {
+                for peer in self.peers.values() {
+                    peer.send(Frame::Members(contacts.clone()));
+                }
+            }
+            Action::Stop(fatal) => self.stop = Some(fatal),
+            // The enum grows with the core; this crate and the core are released together.
+            other => tracing::error!(action = ?other, "an action that this driver does not know"),
+        }
+    }
+
+    fn verdict(&mut self, link: LinkId, verdict: Result<(), Refusal>) {
+        if let Some(waiting) = self.verdicts.remove(&link) {
+            let _ = waiting.send(verdict);
+        }
+    }
+
+    fn open(&mut self, member: &MemberInfo, link: LinkId, now: Instant) {
+        let Some(attach) = self.attaching.remove(&link) else { return };
+        let outbox_bytes = self.mesh.config.outbox_bytes;
+        let peer = self.peers.entry(member.boot).or_insert_with(|| Peer::new(member, outbox_bytes)).clone();
+        // The stream opens before the routes name it, and both before any pass is summed up.
+        peer.outbox().open(now);
+        count(&peer.traffic.links);
+        self.publish();
+        let close = Arc::new(Notify::new());
+        self.closers.insert(link, close.clone());
+        let _ = attach.send(Attached { peer, close });
+    }
+
+    fn remove(&mut self, boot: BootId, cause: DropCause) {
+        let Some(peer) = self.peers.remove(&boot) else { return };
+        self.publish();
+        // Only now: nobody may begin to wait for it any more.
+        peer.desert();
+        tracing::debug!(member = %peer.name, ?cause, "streams closed");
+    }
+
+    fn publish(&self) {
+        let peers = self.peers.values().cloned().collect();
+        self.mesh.routes.publish(RouteTable { view: self.view.clone(), peers });
+    }
+
+    /// Streams that stand still: try another connection, and be slow to let sessions expire.
+    fn check_streams(&mut self, now: Instant) {
+        let limit = Duration::from_secs(1);
+        let mut suspicious = false;
+        let redial = now - self.stalled_checked >= limit;
+        if redial {
+            self.stalled_checked = now;
+        }
+        let stalled: Vec<BootId> = self
+            .peers
+            .values()
+            .filter(|peer| peer.outbox().stalled_since().is_some_and(|since| now - since >= limit))
+            .map(|peer| peer.boot)
+            .collect();
+        for boot in stalled {
+            suspicious = true;
+            if redial {
+                self.node.handle_stalled(boot, now);
+            }
+        }
+        suspicious |= self.node.silent_member(now).is_some();
+        self.mesh.suspicious.store(suspicious, Ordering::Relaxed);
+    }
+
+    fn shut_down(mut self) {
+        self.mesh.set_state(os::mono(), false, false, false);
+        self.mesh.stop.send_replace(true);
+        for (_, close) in self.closers.drain() {
+            close.notify_one();
+        }
+        for peer in self.peers.values() {
+            peer.desert();
+        }
+        self.mesh.phase.send_if_modified(|phase| {
+            let stopped = matches!(phase, Phase::Stopped(_));
+            if !stopped {
+                *phase = Phase::Stopped(ClusterError::Left);
+            }
+            !stopped
+        });
+    }
+}

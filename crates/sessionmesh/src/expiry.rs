@@ -1,0 +1,184 @@
+//! The sweep: lets idle sessions end, announces ends, forgets what nobody asks about any more.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sessionmesh_core::replication::{Table, commit};
+use sessionmesh_core::session::{EndCause, Record};
+use sessionmesh_core::{Instant, SessionId};
+
+use crate::mesh::Mesh;
+use crate::os;
+use crate::stats::{add, count};
+
+/// Parts of sessions asked for in one sweep.
+const MAX_COMPLETED: usize = 64;
+
+/// What one look at all records found to do.
+#[derive(Default)]
+struct Found {
+    overdue: Vec<SessionId>,
+    unannounced: Vec<SessionId>,
+    outworn: Vec<SessionId>,
+    partial: Vec<SessionId>,
+    ends: Vec<(u64, SessionId)>,
+}
+
+pub(crate) async fn watch(mesh: Arc<Mesh>) {
+    let mut stop = mesh.stop.subscribe();
+    let pause = (mesh.config.idle / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        // A node that doubts does not know the last accesses.
+        if mesh.is_doubting() || mesh.check_serving().is_err() {
+            continue;
+        }
+        let looking = mesh.clone();
+        match tokio::task::spawn_blocking(move || sweep(&looking)).await {
+            Ok(partial) => {
+                for id in partial {
+                    complete(&mesh, id).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the sweep of sessions failed; it is tried again"),
+        }
+    }
+}
+
+/// How much longer than its limit an idle session is kept, for accesses that this node may not have
+/// heard of yet.
+fn grace(mesh: &Mesh) -> Duration {
+    if mesh.routes.current().peers.is_empty() {
+        return Duration::ZERO;
+    }
+    let silent = mesh.suspicious.load(Ordering::Relaxed);
+    mesh.config.touch_interval() + if silent { mesh.config.membership.drop_time } else { Duration::ZERO }
+}
+
+/// Gives back the sessions of which only part is here.
+fn sweep(mesh: &Mesh) -> Vec<SessionId> {
+    let now = os::now();
+    let (mono, grace) = (now.mono, grace(mesh));
+    let view = mesh.routes.current().view.clone();
+    let horizon_ms = u64::try_from(mesh.config.horizon.as_millis()).unwrap_or(u64::MAX);
+    let forget_before = mesh.clock.latest().millis().max(now.wall_ms).saturating_sub(horizon_ms);
+    let mut found = Found::default();
+    mesh.table.for_each(|id, record| match record {
+        Record::Held(state) if state.is_partial() => found.partial.push(*id),
+        Record::Held(state) => match state.idle_end() {
+            None => {
+                let over = mono >= state.ends_at(mesh.config.idle) + grace || state.is_past_deadline(mono);
+                // Past all patience any holder may end it: the end is the same.
+                let first = || view.am_first(id) || mesh.is_overdue(state.ends_at(mesh.config.idle), mono);
+                if over && first() {
+                    found.overdue.push(*id);
+                }
+            }
+            Some(end) => {
+                if !end.announced && view.am_first(id) {
+                    found.unannounced.push(*id);
+                }
+                if mono >= state.ends_at(mesh.config.idle) + compact_after(mesh) {
+                    found.outworn.push(*id);
+                }
+            }
+        },
+        Record::Ended(end) => {
+            if end.stamp.hlc.millis() < forget_before {
+                found.outworn.push(*id);
+            } else if !end.announced && view.am_first(id) {
+                found.unannounced.push(*id);
+            }
+            found.ends.push((end.stamp.hlc.millis(), *id));
+        }
+    });
+    let partial = found.partial.iter().take(MAX_COMPLETED).copied().collect();
+    act(mesh, found, forget_before, mono);
+    forget_unknown_ends(mesh, mono);
+    partial
+}
+
+/// An ended session's state is kept for so long, for an access that is on its way.
+fn compact_after(mesh: &Mesh) -> Duration {
+    mesh.config.touch_interval() + mesh.config.membership.drop_time * 4
+}
+
+fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
+    let grace = grace(mesh);
+    for id in found.overdue {
+        let streams = mesh.routes.streams(None, mono);
+        let still = |record: &Record| match record {
+            Record::Held(state) => {
+                mono >= state.ends_at(mesh.config.idle) + grace || state.is_past_deadline(mono)
+            }
+            Record::Ended(_) => false,
+        };
+        if let Some(end) = commit::expire(&mesh.table, &streams, id, still) {
+            mesh.ended(id, end);
+        }
+    }
+    for id in found.unannounced {
+        mesh.announce(id);
+    }
+    for id in found.outworn {
+        mesh.table.with(&id, |slot| match slot {
+            Some(record @ Record::Held(_)) => record.compact(),
+            Some(Record::Ended(end)) if end.stamp.hlc.millis() < forget_before => *slot = None,
+            _ => {}
+        });
+    }
+    let excess = found.ends.len().saturating_sub(mesh.config.max_ends);
+    if excess > 0 {
+        found.ends.sort_unstable();
+        for (_, id) in found.ends.iter().take(excess) {
+            mesh.table.with(id, |slot| {
+                if matches!(slot, Some(Record::Ended(_))) {
+                    *slot = None;
+                }
+            });
+        }
+        add(&mesh.counters.ends_forgotten, excess as u64);
+    }
+}
+
+/// Asks the other holders for the rest of a session whose origin did not send it.
+async fn complete(mesh: &Mesh, id: SessionId) {
+    if !matches!(mesh.look_up(&id).await, Ok(None)) {
+        return;
+    }
+    // Nobody has the rest: it died with its origin, unacknowledged.
+    let dropped = mesh.table.with(&id, |slot| {
+        let partial = slot.as_ref().is_some_and(Record::is_partial);
+        if partial {
+            *slot = None;
+        }
+        partial
+    });
+    if dropped {
+        count(&mesh.counters.parts_dropped);
+    }
+}
+
+/// Ends of ids that nobody knew are kept for a few drop times, then forgotten.
+fn forget_unknown_ends(mesh: &Mesh, now: Instant) {
+    let patience = mesh.config.membership.drop_time * 4;
+    let mut gone = Vec::new();
+    mesh.unknown_ends().retain(|id, left_at| {
+        let keep = now - *left_at < patience;
+        if !keep {
+            gone.push(*id);
+        }
+        keep
+    });
+    for id in gone {
+        mesh.table.with(&id, |slot| {
+            if slot.as_ref().and_then(Record::end).is_some_and(|end| end.cause == EndCause::Destroyed) {
+                *slot = None;
+            }
+        });
+    }
+}

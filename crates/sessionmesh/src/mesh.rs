@@ -1,0 +1,195 @@
+//! What all parts of a node share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sessionmesh_core::membership::Identity;
+use sessionmesh_core::placement::View;
+use sessionmesh_core::replication::commit::Origin;
+use sessionmesh_core::session::End;
+use sessionmesh_core::wire::ClusterKey;
+use sessionmesh_core::{Event, HybridClock, Instant, SessionId};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+
+use crate::config::Config;
+use crate::control::Input;
+use crate::error::{ClusterError, LoadError};
+use crate::events;
+use crate::os;
+use crate::routes::Routes;
+use crate::stats::{Counters, PeerStats, Stats};
+use crate::table::SessionTable;
+
+/// Where a node is in its life, for those who wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Joining(String),
+    Ready,
+    Leaving,
+    Stopped(ClusterError),
+}
+
+/// One node: shared by the application's handles, the control task and the links.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) config: Config,
+    pub(crate) key: ClusterKey,
+    pub(crate) me: Identity,
+    pub(crate) table: SessionTable,
+    pub(crate) routes: Routes,
+    pub(crate) clock: HybridClock,
+    pub(crate) counters: Counters,
+    pub(crate) lookups: Semaphore,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) control: mpsc::UnboundedSender<Input>,
+    /// True once: everything stops.
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) log: events::RateLimit,
+    events: broadcast::Sender<Event>,
+    /// The control task's last tick, in nanoseconds of the boot-time clock.
+    ticked: AtomicU64,
+    serving: AtomicBool,
+    doubting: AtomicBool,
+    settled: AtomicBool,
+    /// Whether a member is silent or its stream stands still: expiry waits longer then.
+    pub(crate) suspicious: AtomicBool,
+    unknown_ends: Mutex<HashMap<SessionId, Instant>>,
+}
+
+impl Mesh {
+    pub(crate) fn new(config: Config, me: Identity, control: mpsc::UnboundedSender<Input>) -> Self {
+        Self {
+            key: config.key(),
+            table: SessionTable::new(),
+            routes: Routes::new(View::new(me.boot, me.mode, [])),
+            clock: HybridClock::new(),
+            counters: Counters::default(),
+            lookups: Semaphore::new(config.lookups),
+            phase: watch::Sender::new(Phase::Joining("starting".into())),
+            control,
+            stop: watch::Sender::new(false),
+            log: events::RateLimit::default(),
+            events: broadcast::Sender::new(1024),
+            ticked: AtomicU64::new(os::mono().as_nanos()),
+            serving: AtomicBool::new(false),
+            doubting: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            suspicious: AtomicBool::new(false),
+            unknown_ends: Mutex::default(),
+            config,
+            me,
+        }
+    }
+
+    /// Who commits, now.
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        Origin { boot: self.me.boot, clock: &self.clock, limits: &self.config.limits, now: os::now() }
+    }
+
+    /// Tells the control task; after its end there is nobody to tell.
+    pub(crate) fn tell(&self, input: Input) {
+        let _ = self.control.send(input);
+    }
+
+    /// Logs an event, counts it, and passes it on to the application.
+    pub(crate) fn emit(&self, event: Event) {
+        events::log(self, &event);
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The control task is alive, and this is what it knows.
+    pub(crate) fn set_state(&self, now: Instant, serving: bool, doubting: bool, settled: bool) {
+        self.serving.store(serving, Ordering::Release);
+        self.doubting.store(doubting, Ordering::Release);
+        self.settled.store(settled, Ordering::Release);
+        self.ticked.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// For how long the control task has not ticked.
+    pub(crate) fn since_tick(&self) -> Duration {
+        os::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
+    }
+
+    /// Whether this node must not trust what it holds: it was paused and has not compared since.
+    pub(crate) fn is_doubting(&self) -> bool {
+        // Threads wake in any order after a pause: the first request may be ahead of the control
+        // task, and must see for itself.
+        let config = &self.config.membership;
+        self.doubting.load(Ordering::Acquire) || self.since_tick() >= config.tick() + config.lateness()
+    }
+
+    /// Whether "not here" on this node is an answer about a session.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) && !self.is_doubting()
+    }
+
+    /// Whether sessions are served.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_serving(&self) -> Result<(), LoadError> {
+        if self.serving.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(LoadError::NotReady(match &*self.phase.borrow() {
+            Phase::Joining(reason) => format!("joining: {reason}"),
+            Phase::Ready => "stopping".into(),
+            Phase::Leaving => "leaving".into(),
+            Phase::Stopped(error) => error.to_string(),
+        }))
+    }
+
+    pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, HashMap<SessionId, Instant>> {
+        self.unknown_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session has ended here. Its first holder tells the application.
+    pub(crate) fn ended(&self, id: SessionId, end: End) {
+        if end.announced || !self.routes.current().view.am_first(&id) {
+            return;
+        }
+        self.announce(id);
+    }
+
+    /// Tells the application of an end, unless somebody has.
+    pub(crate) fn announce(&self, id: SessionId) {
+        let streams = self.routes.streams(None, os::mono());
+        if let Some(end) = sessionmesh_core::replication::commit::announce(&self.table, &streams, id) {
+            self.emit(Event::SessionDestroyed { id, end });
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let routes = self.routes.current();
+        let peers = routes.peers.iter().map(|peer| {
+            let stream = peer.outbox().stats();
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            PeerStats {
+                name: peer.name.to_string(),
+                outbox_bytes: stream.queued_bytes,
+                unacked: stream.unacked,
+                outbox_overflows: stream.overflows,
+                data_frames: stream.data_frames,
+                bytes_sent: stream.bytes_sent,
+                frames_sent: stream.frames_sent,
+                bytes_received: load(&peer.traffic.bytes_received),
+                frames_received: load(&peer.traffic.frames_received),
+                acks_received: load(&peer.traffic.acks_received),
+                links: load(&peer.traffic.links),
+            }
+        });
+        Stats {
+            peers: peers.collect(),
+            counts: self.counters.snapshot(),
+            causes: self.counters.causes(),
+            records: self.table.len(),
+            clock_ahead_ms: self.clock.ahead_ms(os::now().wall_ms),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A connection that this node makes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sessionmesh_core::membership::{DialFailure, LinkId};
+use sessionmesh_core::wire::Hello;
+use tokio::net::TcpStream;
+
+use super::handshake::{Failed, greet};
+use super::link;
+use crate::control::Input;
+use crate::mesh::Mesh;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+pub(crate) async fn dial(mesh: Arc<Mesh>, address: SocketAddr, id: LinkId, hello: Hello) {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            mesh.tell(Input::DialFailed(address, DialFailure::Refused));
+            return;
+        }
+        Ok(Err(_)) | Err(_) => {
+            mesh.tell(Input::DialFailed(address, DialFailure::Silent));
+            return;
+        }
+    };
+    match greet(&mesh, stream, id, Some(address), hello).await {
+        Ok(greeted) => {
+            link::run(&mesh, greeted).await;
+            mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal: None });
+        }
+        Err(Failed::Stranger) => {
+            mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal: None });
+            mesh.tell(Input::DialFailed(address, DialFailure::Stranger));
+        }
+        Err(Failed::Refused(refusal)) => {
+            mesh.tell(Input::LinkClosed { link: id, dialed: Some(address), refusal });
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Heartbeats, on a thread of their own: a busy application neither delays nor loses them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sessionmesh_core::membership::Beacon;
+use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES};
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use crate::control::Input;
+use crate::events::fault;
+use crate::mesh::Mesh;
+use crate::stats::{add, count};
+
+/// What heartbeats say, from the control task to the thread.
+#[derive(Debug)]
+pub(crate) struct Beacons {
+    beacon: Mutex<Option<Beacon>>,
+    changed: Notify,
+}
+
+impl Beacons {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { beacon: Mutex::new(None), changed: Notify::new() })
+    }
+
+    pub(crate) fn set(&self, beacon: Beacon) {
+        *self.beacon.lock().unwrap_or_else(PoisonError::into_inner) = Some(beacon);
+        self.changed.notify_one();
+    }
+
+    fn get(&self) -> Option<Beacon> {
+        self.beacon.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Starts the thread; it ends with the node.
+pub(crate) fn spawn(
+    mesh: Arc<Mesh>,
+    beacons: Arc<Beacons>,
+    unicast: std::net::UdpSocket,
+    multicast: Option<std::net::UdpSocket>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (unicast, multicast) = {
+        let _entered = runtime.enter();
+        (UdpSocket::from_std(unicast)?, multicast.map(UdpSocket::from_std).transpose()?)
+    };
+    std::thread::Builder::new().name("sessionmesh-heartbeat".into()).spawn(move || {
+        runtime.block_on(async {
+            let mut stop = mesh.stop.subscribe();
+            tokio::select! {
+                () = send(&mesh, &beacons, &unicast) => {}
+                () = hear(&mesh, &unicast) => {}
+                () = hear_group(&mesh, multicast.as_ref()) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
+    let config = &mesh.config.membership;
+    let group = SocketAddr::new(mesh.config.address, mesh.config.port);
+    let mut counter = 0;
+    let mut beat = tokio::time::interval(config.frequency);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            // A change is told at once, yet a storm of changes is not a storm of datagrams.
+            () = beacons.changed.notified() => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+        // Alive means that the process works, not that this thread does.
+        if mesh.since_tick() >= config.drop_time {
+            fault(mesh, "heartbeat withheld", "control task stands still", &"a member would be lied to");
+            continue;
+        }
+        let Some(beacon) = beacons.get() else { continue };
+        counter += 1;
+        let datagram = Heartbeat {
+            boot: mesh.me.boot,
+            counter,
+            state: beacon.state,
+            view: beacon.view,
+            heard: beacon.heard,
+            address: mesh.me.address,
+        }
+        .seal(&mesh.key);
+        let unicast = beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
+        let group = mesh.config.uses_multicast().then_some(&group);
+        for target in group.into_iter().chain(unicast) {
+            match socket.send_to(&datagram, target).await {
+                Ok(bytes) => {
+                    count(&mesh.counters.heartbeats_sent);
+                    add(&mesh.counters.heartbeat_bytes_sent, bytes as u64);
+                }
+                Err(error) => {
+                    count(&mesh.counters.heartbeats_failed);
+                    fault(mesh, "heartbeat not sent", &error.kind().to_string(), &format!("to {target}: {error}"));
+                }
+            }
+        }
+    }
+}
+
+async fn hear_group(mesh: &Mesh, socket: Option<&UdpSocket>) {
+    match socket {
+        Some(socket) => hear(mesh, socket).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn hear(mesh: &Mesh, socket: &UdpSocket) {
+    // One byte more than is sent: a longer datagram shows as too long instead of being cut.
+    let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
+    loop {
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                // On Linux an ICMP answer to an earlier send shows up here; nothing is lost by it.
+                if error.kind() != io::ErrorKind::ConnectionRefused {
+                    fault(mesh, "heartbeat socket", &error.kind().to_string(), &error);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                continue;
+            }
+        };
+        let Some(datagram) = buffer.get(..length) else { continue };
+        match Heartbeat::open(&mesh.key, datagram) {
+            Ok(heartbeat) if heartbeat.boot == mesh.me.boot => {}
+            Ok(heartbeat) => {
+                count(&mesh.counters.heartbeats_heard);
+                mesh.tell(Input::Heartbeat(heartbeat));
+            }
+            Err(rejected) => fault(mesh, "heartbeat rejected", &rejected.to_string(), &from),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! A link: one task that reads, applies, acknowledges and writes.
+//!
+//! Reading and applying never wait for writing, so two nodes that send to each other at full speed
+//! can't block each other; what can't be sent waits in the outbox, which is bounded.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf, BytesMut};
+use sessionmesh_core::replication::{Inbox, Table, commit, fetch, receive};
+use sessionmesh_core::wire::{
+    Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
+};
+use sessionmesh_core::SessionId;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::handshake::Greeted;
+use super::sync::{self, SyncInput};
+use crate::control::{Attached, Input};
+use crate::events::fault;
+use crate::mesh::Mesh;
+use crate::os;
+use crate::peer::Peer;
+use crate::stats::count;
+
+/// Read from the socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// Put into the write buffer at once.
+const WRITE_BYTES: usize = 128 << 10;
+/// Pulls on their way at once; more sessions wait for the pass.
+const MAX_PULLS: usize = 4_096;
+
+enum Closed {
+    /// By this node or the other.
+    Ended,
+    Io(io::Error),
+    Misbehaved(PeerMisbehaved),
+    /// The peer leaves for good.
+    Left,
+}
+
+impl From<io::Error> for Closed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<PeerMisbehaved> for Closed {
+    fn from(error: PeerMisbehaved) -> Self {
+        Self::Misbehaved(error)
+    }
+}
+
+/// Runs a link to its end.
+pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
+    let Greeted { stream, peer: hello, buffer, attached } = greeted;
+    let Attached { peer, close } = attached;
+    let (sync_inputs, inputs) = mpsc::channel(64);
+    peer.set_sync(Some(sync_inputs.clone()));
+    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), inputs));
+    let mut link = Link {
+        mesh,
+        peer: &peer,
+        stream,
+        decoder: FrameDecoder::new(hello.boot, FrameLimit(mesh.config.frame_bytes)),
+        read: buffer,
+        write: BytesMut::with_capacity(WRITE_BYTES),
+        inbox: Inbox::new(),
+        pulls: HashMap::new(),
+        next_pull: u64::MAX / 2,
+        sync: sync_inputs,
+    };
+    let closed = tokio::select! {
+        closed = link.exchange() => closed.err().unwrap_or(Closed::Ended),
+        () = close.notified() => Closed::Ended,
+    };
+    sync.abort();
+    peer.set_sync(None);
+    peer.outbox().close();
+    match closed {
+        Closed::Ended => {}
+        Closed::Left => mesh.tell(Input::PeerLeft(peer.boot)),
+        Closed::Io(error) => tracing::debug!(member = %peer.name, %error, "link lost"),
+        Closed::Misbehaved(error) => {
+            fault(mesh, "peer misbehaved", &error.to_string(), &peer.name);
+            mesh.tell(Input::Misbehaved(peer.boot));
+        }
+    }
+}
+
+struct Link<'a> {
+    mesh: &'a Arc<Mesh>,
+    peer: &'a Arc<Peer>,
+    stream: TcpStream,
+    decoder: FrameDecoder,
+    read: BytesMut,
+    write: BytesMut,
+    inbox: Inbox,
+    /// Sessions asked for because a delta did not follow on what was here.
+    pulls: HashMap<u64, SessionId>,
+    next_pull: u64,
+    sync: mpsc::Sender<SyncInput>,
+}
+
+impl Link<'_> {
+    async fn exchange(&mut self) -> Result<(), Closed> {
+        // The peer may have sent frames right behind its verdict.
+        self.handle_frames().await?;
+        loop {
+            self.flush()?;
+            let blocked = !self.write.is_empty();
+            tokio::select! {
+                ready = self.stream.readable() => {
+                    ready?;
+                    if self.fill_read_buffer()? {
+                        self.handle_frames().await?;
+                    }
+                }
+                ready = self.stream.writable(), if blocked => ready?,
+                () = self.peer.wake.notified(), if !blocked => {}
+            }
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    fn flush(&mut self) -> Result<(), Closed> {
+        loop {
+            if self.write.is_empty() {
+                let filled = self.peer.outbox().fill(&mut self.inbox, &mut self.write, WRITE_BYTES);
+                if filled.pass_due {
+                    self.mesh.tell(Input::PassDue(self.peer.boot));
+                }
+                if !filled.wrote {
+                    return Ok(());
+                }
+            }
+            match self.stream.try_write(&self.write) {
+                Ok(written) => self.write.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn fill_read_buffer(&mut self) -> Result<bool, Closed> {
+        self.read.reserve(READ_BYTES);
+        match self.stream.try_read_buf(&mut self.read) {
+            Ok(0) => Err(Closed::Ended),
+            Ok(bytes) => {
+                self.peer.count_received(bytes);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn handle_frames(&mut self) -> Result<(), Closed> {
+        while let Some(frame) = self.decoder.next(&mut self.read)? {
+            self.peer.traffic.frames_received.fetch_add(1, Ordering::Relaxed);
+            match frame {
+                frame if frame.is_data() => self.apply(frame)?,
+                Frame::PassRequest(request) => self.pass_on(SyncInput::Request(request)).await,
+                Frame::PassReply(reply) => self.pass_on(SyncInput::Reply(reply)).await,
+                frame => self.control(frame)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, frame: Frame) -> Result<(), Closed> {
+        let mesh = self.mesh;
+        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, os::now());
+        let Some(id) = received.id else { return Ok(()) };
+        if let Some(version) = received.pull {
+            self.pull(id, version);
+        }
+        if received.late {
+            count(&mesh.counters.late_deltas);
+        }
+        if received.outlived {
+            let streams = mesh.routes.streams(None, os::mono());
+            let _ = commit::touch(&mesh.table, &streams, mesh.origin(), id);
+        }
+        if let Some(end) = received.ended {
+            mesh.ended(id, end);
+        }
+        Ok(())
+    }
+
+    /// Asks the sender for what is missing of a session.
+    fn pull(&mut self, id: SessionId, version: Option<sessionmesh_core::session::Version>) {
+        count(&self.mesh.counters.pulls);
+        if self.pulls.len() >= MAX_PULLS {
+            self.mesh.tell(Input::PassDue(self.peer.boot));
+            return;
+        }
+        self.next_pull += 1;
+        self.pulls.insert(self.next_pull, id);
+        let view = self.mesh.routes.current().view.hash();
+        self.peer.send(Frame::Fetch(Fetch { request: self.next_pull, id, version, view }));
+    }
+
+    fn control(&mut self, frame: Frame) -> Result<(), Closed> {
+        let (mesh, peer) = (self.mesh, self.peer);
+        match frame {
+            Frame::Epoch(epoch) => self.inbox.begin_epoch(epoch),
+            Frame::Ack(ack) => {
+                peer.traffic.acks_received.fetch_add(1, Ordering::Relaxed);
+                let ended = peer.outbox().acknowledge(&ack, os::mono())?;
+                for wait in ended {
+                    wait.ack();
+                }
+            }
+            Frame::Fetch(fetch) => {
+                count(&mesh.counters.fetches_answered);
+                let outcome = self.answer(&fetch);
+                peer.send(Frame::Fetched(Fetched { request: fetch.request, outcome }));
+            }
+            Frame::Fetched(Fetched { request, outcome }) => self.fetched(request, outcome),
+            Frame::Ping(nonce) => peer.send(Frame::Pong(nonce)),
+            Frame::Pong(_) => mesh.tell(Input::Pong(peer.boot)),
+            Frame::Members(contacts) => mesh.tell(Input::Told(contacts)),
+            Frame::Leave => return Err(Closed::Left),
+            Frame::Verdict(_) => return Err(PeerMisbehaved::Unexpected("verdict").into()),
+            // Handled by the caller.
+            Frame::Delta(_) | Frame::Ended(..) | Frame::Record(_) | Frame::PassRequest(_) | Frame::PassReply(_) => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, fetch: &Fetch) -> FetchOutcome {
+        let mesh = self.mesh;
+        let routes = mesh.routes.current();
+        let may_deny = mesh.is_settled()
+            && routes.view.hash() == fetch.view
+            && routes.view.is_holder(&fetch.id, mesh.me.boot);
+        if mesh.is_doubting() {
+            return FetchOutcome::Undecided;
+        }
+        fetch::answer(&mesh.table, fetch, may_deny, os::now())
+    }
+
+    fn fetched(&mut self, request: u64, outcome: FetchOutcome) {
+        let mesh = self.mesh;
+        let Some(id) = self.pulls.remove(&request) else {
+            // Too late for whoever asked, or answered twice: nobody's any more.
+            let _ = self.peer.fetched(request, outcome);
+            return;
+        };
+        let applied = fetch::apply(&mesh.table, &mesh.clock, id, outcome, os::now());
+        if let Some(end) = applied.as_ref().and_then(|applied| applied.ended) {
+            mesh.ended(id, end);
+        }
+        let whole = mesh.table.read(&id, |record| record.is_some_and(|record| !record.is_partial()));
+        if whole {
+            self.inbox.completed(&id);
+        }
+    }
+
+    async fn pass_on(&mut self, input: SyncInput) {
+        if matches!(&input, SyncInput::Reply(_))
+            || matches!(&input, SyncInput::Request(request) if matches!(request.step, PassStep::Close | PassStep::Push(_)))
+        {
+            // A pass may have completed sessions whose frames were excepted.
+            for id in self.inbox.incomplete() {
+                if self.mesh.table.read(&id, |record| record.is_some_and(|record| !record.is_partial())) {
+                    self.inbox.completed(&id);
+                }
+            }
+        }
+        // The task never waits for this link, so it always makes room.
+        let _ = self.sync.send(input).await;
+    }
+}

@@ -1,0 +1,21 @@
+//! Sockets: everything that this node says to and hears from others.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bind` | the sockets of a node and its address |
+//! | `interface` | which network interface |
+//! | `heartbeat` | the thread that sends and hears datagrams |
+//! | `listener`, `dial`, `handshake` | how connections become links |
+//! | `link` | a link's frames, both ways |
+//! | `sync` | passes on a link |
+//! | `seeds` | names of seeds, resolved again and again |
+
+pub(crate) mod bind;
+pub(crate) mod dial;
+pub(crate) mod handshake;
+pub(crate) mod heartbeat;
+pub(crate) mod interface;
+pub(crate) mod link;
+pub(crate) mod listener;
+pub(crate) mod seeds;
+pub(crate) mod sync;

@@ -1,0 +1,208 @@
+//! Beginning, renaming and ending sessions.
+
+use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
+use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record, SessionState};
+use sessionmesh_core::{Event, SessionId, Stamp};
+
+use super::{Edit, Sessions, Snapshot};
+use crate::ack::AckWait;
+use crate::error::{CommitError, Committed};
+use crate::os;
+use crate::stats::count;
+
+impl Sessions {
+    /// Begins a session with a fresh id, filled by a closure.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. With [`CommitError::LevelMissed`] the session exists, under the id in it.
+    pub async fn create(&self, fill: impl FnOnce(&mut Edit<'_>)) -> Result<Committed, CommitError> {
+        let nothing = Attributes::default();
+        let mut edit = Edit::new(&nothing);
+        fill(&mut edit);
+        self.create_with(edit.finish().1, self.level).await
+    }
+
+    /// Begins a session from a change, for adapters.
+    ///
+    /// # Errors
+    /// As [`Sessions::create`].
+    pub async fn create_from(&self, change: Change) -> Result<Committed, CommitError> {
+        self.create_with(change, self.level).await
+    }
+
+    async fn create_with(&self, change: Change, level: AckLevel) -> Result<Committed, CommitError> {
+        let mesh = &*self.mesh;
+        mesh.check_serving()?;
+        self.check_alone(level)?;
+        let limit = mesh.config.max_sessions;
+        if mesh.table.len() >= limit {
+            count(&mesh.counters.over_limit);
+            return Err(CommitError::Full { limit });
+        }
+        let change = self.with_absolute_end(change);
+        let id = self.mint()?;
+        let wait = AckWait::new(level);
+        let waiting = (level != AckLevel::Async).then(|| wait.clone());
+        let streams = mesh.routes.streams(waiting, os::mono());
+        let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
+            .inspect_err(|_| count(&mesh.counters.over_limit))?;
+        count(&mesh.counters.created);
+        mesh.emit(Event::SessionCreated { id });
+        self.finish(id, level, wait, Some(version)).await
+    }
+
+    /// The cluster's absolute limit caps whatever the session asks for.
+    fn with_absolute_end(&self, mut change: Change) -> Change {
+        if let Some(absolute) = self.mesh.config.absolute {
+            let limits = change.limits.get_or_insert(Limits::NONE);
+            limits.remaining = Some(limits.remaining.map_or(absolute, |left| left.min(absolute)));
+        }
+        change
+    }
+
+    /// A fresh id that this node holds.
+    fn mint(&self) -> Result<SessionId, CommitError> {
+        let view = &self.mesh.routes.current().view;
+        loop {
+            let id = os::session_id().map_err(|error| CommitError::NoRandomness(error.to_string()))?;
+            if view.is_holder(&id, self.mesh.me.boot) {
+                return Ok(id);
+            }
+        }
+    }
+
+    /// Destroys a session for good: a write that arrives later can't bring it back.
+    ///
+    /// Waits for at least one other holder, whatever the level, so that a logout survives a crash.
+    ///
+    /// # Errors
+    /// [`CommitError::LevelMissed`]: it is destroyed here and still being told to others.
+    pub async fn destroy(&self, id: &SessionId) -> Result<Committed, CommitError> {
+        let mesh = &*self.mesh;
+        // Knowing the session or not decides how long its end must be kept.
+        if self.load(id).await?.is_none() {
+            self.leave_unknown_end(id);
+            return Ok(Committed { id: *id, outcome: Outcome { have: 1, want: 1 }, version: None });
+        }
+        let level = self.level.max(AckLevel::One);
+        let wait = AckWait::new(level);
+        let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
+        match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
+            Ok((end, _)) => mesh.ended(*id, end),
+            Err(ChangeError::Ended) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.finish(*id, level, wait, None).await
+    }
+
+    /// Nobody knows the id; a write to it may yet be on its way. Its end is kept here for a while.
+    fn leave_unknown_end(&self, id: &SessionId) {
+        let mesh = &*self.mesh;
+        let mut ends = mesh.unknown_ends();
+        if ends.len() >= mesh.config.unknown_ends {
+            mesh.counters.cause("limit", "unknown_ends");
+            return;
+        }
+        let left = mesh.table.with(id, |slot| {
+            let unknown = slot.is_none();
+            if unknown {
+                let origin = mesh.origin();
+                let hlc = origin.clock.tick(origin.now.wall_ms, sessionmesh_core::Hlc::ZERO);
+                let stamp = Stamp { hlc, origin: mesh.me.boot };
+                *slot = Some(Record::Ended(End { cause: EndCause::Destroyed, stamp, announced: true }));
+            }
+            unknown
+        });
+        if left {
+            ends.insert(*id, os::mono());
+            count(&mesh.counters.unknown_ends);
+        }
+    }
+
+    /// Gives a session a fresh id, as at login; the old one is dead everywhere before the answer.
+    ///
+    /// The new id's state is acknowledged by another holder first, then the old one's end. Writes to
+    /// the old id that this node learns of until then are carried over.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. With [`CommitError::LevelMissed`] the session exists under the id in it.
+    pub async fn change_id(&self, id: &SessionId) -> Result<Committed, CommitError> {
+        self.change_id_with(id, |_| Change::default()).await
+    }
+
+    /// As [`Sessions::change_id`], with a change of the attributes in the same breath.
+    ///
+    /// # Errors
+    /// As [`Sessions::change_id`].
+    pub async fn change_id_with(
+        &self,
+        id: &SessionId,
+        change: impl FnOnce(&Snapshot) -> Change,
+    ) -> Result<Committed, CommitError> {
+        let mesh = &*self.mesh;
+        let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
+        let limits = mesh.table.read(id, |record| record.and_then(Record::live).map(|state| current_limits(state)));
+        let change = change(&before);
+        let mut carried = Change { attributes: present(before.attributes()), limits: limits.flatten() };
+        carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));
+        carried.attributes.extend(change.attributes.iter().filter(|(_, value)| value.is_some()).cloned());
+        carried.limits = change.limits.or(carried.limits);
+
+        let level = self.level.max(AckLevel::One);
+        let created = self.create_with(carried, level).await;
+        let (to, missed) = match created {
+            Ok(committed) => (committed, false),
+            Err(CommitError::LevelMissed(committed)) => (committed, true),
+            Err(error) => return Err(error),
+        };
+
+        let wait = AckWait::new(level);
+        let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
+        // The session goes on: its end under the old id is nothing to announce.
+        let destroyed = commit::destroy(&mesh.table, &streams, mesh.origin(), *id, true);
+        if let Ok((_, Some(record))) = &destroyed {
+            self.carry_over(&to.id, &before, record, &change).await?;
+        }
+        mesh.emit(Event::SessionIdChanged { from: *id, to: to.id });
+        let ended = self.finish(to.id, level, wait, to.version.clone()).await?;
+        if missed { Err(CommitError::LevelMissed(to)) } else { Ok(Committed { outcome: ended.outcome, ..to }) }
+    }
+
+    /// What others wrote to the old id after its state was copied.
+    async fn carry_over(
+        &self,
+        to: &SessionId,
+        before: &Snapshot,
+        record: &Record,
+        change: &Change,
+    ) -> Result<(), CommitError> {
+        let Some(state) = record.live() else { return Ok(()) };
+        let changed = |name: &str| change.attributes.iter().any(|(own, _)| **own == *name);
+        let mut late = Change::default();
+        for (name, value) in state.attributes().present() {
+            if before.get(name) != Some(value) && !changed(name) {
+                late.attributes.push((name.clone(), Some(value.clone())));
+            }
+        }
+        for (name, _) in before.attributes().present() {
+            if state.attributes().get(name).is_none() && !changed(name) {
+                late.attributes.push((name.clone(), None));
+            }
+        }
+        if !late.is_empty() {
+            self.at(AckLevel::Async).apply(to, late).await?;
+        }
+        Ok(())
+    }
+}
+
+fn present(attributes: &Attributes) -> Vec<(sessionmesh_core::session::Name, Option<bytes::Bytes>)> {
+    attributes.present().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
+}
+
+/// A session's limits, as durations from now.
+fn current_limits(state: &SessionState) -> Option<Limits> {
+    let limits = state.limits();
+    let remaining = limits.deadline.map(|deadline| deadline - os::mono());
+    (limits.idle.is_some() || remaining.is_some()).then_some(Limits { idle: limits.idle, remaining })
+}

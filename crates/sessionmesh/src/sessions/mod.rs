@@ -1,0 +1,101 @@
+//! The session API: what requests do.
+//!
+//! Nothing here waits for another node except where a level, an unknown id or doubt asks for it.
+
+mod edit;
+mod lifecycle;
+mod load;
+mod snapshot;
+mod update;
+
+use std::sync::Arc;
+
+pub use edit::Edit;
+pub use snapshot::Snapshot;
+
+use sessionmesh_core::SessionId;
+use sessionmesh_core::replication::{AckLevel, Outcome, commit};
+use sessionmesh_core::session::Version;
+
+use crate::ack::{AckWait, Waited};
+use crate::config::Alone;
+use crate::error::{CommitError, Committed};
+use crate::mesh::Mesh;
+use crate::os;
+use crate::stats::count;
+
+/// The sessions of the cluster, with the level at which writes are acknowledged.
+///
+/// Cheap to clone. From [`Cluster::sessions`](crate::Cluster::sessions) or
+/// [`Cluster::at`](crate::Cluster::at).
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    pub(crate) mesh: Arc<Mesh>,
+    level: AckLevel,
+}
+
+impl Sessions {
+    pub(crate) fn new(mesh: Arc<Mesh>, level: AckLevel) -> Self {
+        Self { mesh, level }
+    }
+
+    /// The same sessions, with writes acknowledged at another level.
+    #[must_use]
+    pub fn at(&self, level: AckLevel) -> Self {
+        Self { mesh: self.mesh.clone(), level }
+    }
+
+    /// The level of writes.
+    pub fn level(&self) -> AckLevel {
+        self.level
+    }
+
+    /// Whether a write may be made at this level now.
+    fn check_alone(&self, level: AckLevel) -> Result<(), CommitError> {
+        let refuse = self.mesh.config.alone == Alone::Refuse && level != AckLevel::Async;
+        if refuse && self.mesh.routes.current().view.ready() < 2 {
+            return Err(CommitError::Alone);
+        }
+        Ok(())
+    }
+
+    /// Waits until a write that is made has reached its level.
+    async fn finish(
+        &self,
+        id: SessionId,
+        level: AckLevel,
+        wait: Arc<AckWait>,
+        version: Option<Version>,
+    ) -> Result<Committed, CommitError> {
+        let mesh = &*self.mesh;
+        if level == AckLevel::Async {
+            return Ok(Committed { id, outcome: wait.outcome(), version });
+        }
+        let deadline = os::mono() + mesh.config.ack_timeout;
+        let mut wait = wait;
+        loop {
+            match wait.finish(os::until(deadline)).await {
+                Waited::Met(outcome) if outcome.want > 1 => return Ok(Committed { id, outcome, version }),
+                Waited::Met(outcome) => {
+                    count(&mesh.counters.alone);
+                    if mesh.config.alone == Alone::Refuse {
+                        let outcome = Outcome { want: 2, ..outcome };
+                        return Err(CommitError::LevelMissed(Committed { id, outcome, version }));
+                    }
+                    return Ok(Committed { id, outcome, version });
+                }
+                Waited::TimedOut(outcome) => {
+                    count(&mesh.counters.level_timeouts);
+                    return Err(CommitError::LevelMissed(Committed { id, outcome, version }));
+                }
+                // Others hold the session now: they must have the write.
+                Waited::Deserted => {
+                    wait = AckWait::new(level);
+                    let now = os::now();
+                    let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
+                    commit::resend(&mesh.table, &streams, now, id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A session as a request sees it.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use sessionmesh_core::SessionId;
+use sessionmesh_core::session::{Attributes, SessionState, Version};
+
+/// A session at one moment. Reading it touches no lock; it does not change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    id: SessionId,
+    attributes: Attributes,
+    version: Version,
+}
+
+impl Snapshot {
+    pub(crate) fn of(id: SessionId, state: &SessionState) -> Self {
+        Self { id, attributes: state.attributes().clone(), version: state.version().clone() }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Which writes it contains.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// An attribute's value.
+    pub fn get(&self, name: &str) -> Option<&Bytes> {
+        self.attributes.get(name)
+    }
+
+    /// An attribute's value, from JSON.
+    ///
+    /// # Errors
+    /// It is not JSON of a `T`.
+    pub fn get_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, serde_json::Error> {
+        self.get(name).map(|value| serde_json::from_slice(value)).transpose()
+    }
+
+    /// All attributes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.attributes.present().map(|(name, value)| (&**name, value))
+    }
+
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+}

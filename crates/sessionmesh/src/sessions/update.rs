@@ -1,0 +1,154 @@
+//! Changing a session.
+
+use bytes::Bytes;
+use sessionmesh_core::SessionId;
+use sessionmesh_core::replication::{AckLevel, Outcome, commit};
+use sessionmesh_core::session::{Attributes, Change, ChangeError, Name, Record};
+
+use super::{Edit, Sessions};
+use crate::ack::AckWait;
+use crate::error::{CommitError, Committed};
+use crate::os;
+use crate::stats::count;
+
+/// How often a closure is run again when another request changed what it had read.
+const ATTEMPTS: usize = 32;
+
+enum Lost {
+    Change(ChangeError),
+    /// What the closure read is no longer so.
+    Race,
+}
+
+impl From<ChangeError> for Lost {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error)
+    }
+}
+
+impl Sessions {
+    /// Changes a session by a closure that may read it.
+    ///
+    /// If another request on this node changes an attribute that the closure has read, it is run
+    /// again, so a read-modify-write loses nothing on one node. Between nodes the last writer of an
+    /// attribute wins.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; only with [`CommitError::LevelMissed`] has anything been written.
+    pub async fn update(&self, id: &SessionId, edit: impl FnMut(&mut Edit<'_>)) -> Result<Committed, CommitError> {
+        let mut edit = edit;
+        let mut attempt = 0;
+        loop {
+            let snapshot = self.load(id).await?.ok_or(CommitError::NotFound)?;
+            let mut editing = Edit::new(snapshot.attributes());
+            edit(&mut editing);
+            let (read, change) = editing.finish();
+            match self.commit(id, change, |current| same(&read, snapshot.attributes(), current)).await {
+                Some(result) => return result,
+                None if attempt + 1 == ATTEMPTS => return Err(CommitError::Contended { attempts: ATTEMPTS }),
+                None => {
+                    attempt += 1;
+                    count(&self.mesh.counters.update_retries);
+                }
+            }
+        }
+    }
+
+    /// Makes a change to a session that this node holds, as it is. For adapters that work out
+    /// themselves what changed.
+    ///
+    /// # Errors
+    /// As [`Sessions::update`].
+    pub async fn apply(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
+        self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::Contended { attempts: 1 }))
+    }
+
+    /// Sets one attribute.
+    ///
+    /// # Errors
+    /// As [`Sessions::update`].
+    pub async fn set(&self, id: &SessionId, name: &str, value: impl Into<Bytes>) -> Result<Committed, CommitError> {
+        let value = value.into();
+        self.update(id, |edit| {
+            edit.set(name, value.clone());
+        })
+        .await
+    }
+
+    /// Removes one attribute.
+    ///
+    /// # Errors
+    /// As [`Sessions::update`].
+    pub async fn remove(&self, id: &SessionId, name: &str) -> Result<Committed, CommitError> {
+        self.update(id, |edit| {
+            edit.remove(name);
+        })
+        .await
+    }
+
+    /// Notes an access and tells the other holders at once, whatever `touch_interval` says.
+    ///
+    /// # Errors
+    /// As [`Sessions::update`].
+    pub async fn touch(&self, id: &SessionId) -> Result<Committed, CommitError> {
+        self.load(id).await?.ok_or(CommitError::NotFound)?;
+        let mesh = &*self.mesh;
+        let wait = AckWait::new(self.level);
+        let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
+        let version = commit::touch(&mesh.table, &streams, mesh.origin(), *id)?;
+        count(&mesh.counters.touches);
+        self.finish(*id, self.level, wait, Some(version)).await
+    }
+
+    /// One attempt; `None` if `still` says that what is here is not what was read.
+    async fn commit(
+        &self,
+        id: &SessionId,
+        change: Change,
+        still: impl FnOnce(&Attributes) -> bool,
+    ) -> Option<Result<Committed, CommitError>> {
+        let mesh = &*self.mesh;
+        if let Err(error) = mesh.check_serving() {
+            return Some(Err(error.into()));
+        }
+        if let Err(error) = self.check_alone(self.level) {
+            return Some(Err(error));
+        }
+        let wait = AckWait::new(self.level);
+        let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
+        let committed = commit::change(&mesh.table, &streams, mesh.origin(), *id, |record| {
+            let fresh = record.and_then(Record::live).is_none_or(|state| still(state.attributes()));
+            if fresh { Ok(change) } else { Err(Lost::Race) }
+        });
+        match committed {
+            Ok(Some(version)) => {
+                count(&mesh.counters.commits);
+                Some(self.finish(*id, self.level, wait, Some(version)).await)
+            }
+            Ok(None) => {
+                count(&mesh.counters.unchanged);
+                let outcome = Outcome { have: 1, want: 1 };
+                Some(Ok(Committed { id: *id, outcome, version: None }))
+            }
+            Err(Lost::Race) => None,
+            Err(Lost::Change(error)) => {
+                match error {
+                    ChangeError::Unknown => {}
+                    ChangeError::Ended => count(&mesh.counters.writes_after_end),
+                    _ => count(&mesh.counters.over_limit),
+                }
+                Some(Err(error.into()))
+            }
+        }
+    }
+
+    /// At level async nobody waits, and no acknowledgement is looked for.
+    pub(super) fn waiting(&self, wait: &std::sync::Arc<AckWait>) -> Option<std::sync::Arc<AckWait>> {
+        (self.level != AckLevel::Async).then(|| wait.clone())
+    }
+}
+
+/// Whether attributes are what they were.
+fn same(read: &[Name], before: &Attributes, now: &Attributes) -> bool {
+    read.iter().all(|name| before.get(name) == now.get(name))
+}

@@ -1,0 +1,168 @@
+//! Counters, and a snapshot of them for whoever asks.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters since the node's start.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+            causes: Mutex<BTreeMap<String, u64>>,
+        }
+
+        /// Counters since the node's start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        #[non_exhaustive]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Writes made by this node's requests.
+    commits,
+    /// Writes that changed nothing and were not sent.
+    unchanged,
+    /// Accesses that other nodes were told of.
+    touches,
+    /// Writes at level `one` or `all` that were answered `1 of 1`.
+    alone,
+    /// Writes that missed their level in time.
+    level_timeouts,
+    /// Writes refused because the session had ended.
+    writes_after_end,
+    /// Writes of other nodes that came after the session's end.
+    late_deltas,
+    /// Writes refused by a limit.
+    over_limit,
+    /// Sessions created here.
+    created,
+    /// Sessions destroyed here.
+    destroyed,
+    /// Sessions that this node let expire.
+    expired,
+    /// Requests for sessions that this node had to ask others for.
+    lookups,
+    /// Of those, found elsewhere.
+    lookups_found,
+    /// Of those, denied by every holder.
+    lookups_denied,
+    /// Of those, not decided in time.
+    lookups_undecided,
+    /// Sessions asked for because a delta did not follow on what was here.
+    pulls,
+    /// Fetches answered.
+    fetches_answered,
+    /// Passes driven to their end.
+    passes,
+    /// Passes answered to their end.
+    passes_answered,
+    /// Passes that came to nothing.
+    passes_failed,
+    /// Records that passes found different or missing.
+    pass_records_differed,
+    /// Records that passes brought here.
+    pass_records_pulled,
+    /// Records that passes sent.
+    pass_records_pushed,
+    /// Ends of ids that nobody knew, left for a while.
+    unknown_ends,
+    /// Parts of sessions dropped because no node had the rest.
+    parts_dropped,
+    /// Ends forgotten before the horizon.
+    ends_forgotten,
+    /// Heartbeats sent.
+    heartbeats_sent,
+    /// Bytes of them.
+    heartbeat_bytes_sent,
+    /// Heartbeats heard.
+    heartbeats_heard,
+    /// Heartbeats that could not be sent.
+    heartbeats_failed,
+    /// Connections that proved who they are.
+    handshakes,
+    /// Connections refused because too many had not yet.
+    handshakes_over_limit,
+    /// Connections that could not be accepted.
+    accepts_failed,
+    /// Events that a slow listener missed.
+    events_missed,
+    /// Update closures run again because another request was faster.
+    update_retries,
+}
+
+impl Counters {
+    /// Counts something by its cause, in words.
+    pub(crate) fn cause(&self, kind: &str, cause: &str) {
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        *causes.entry(format!("{kind}: {cause}")).or_default() += 1;
+    }
+
+    pub(crate) fn causes(&self) -> BTreeMap<String, u64> {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    add(counter, 1);
+}
+
+/// One peer's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Its name.
+    pub name: String,
+    /// Bytes that wait to be sent to it.
+    pub outbox_bytes: usize,
+    /// Data frames that it has not acknowledged.
+    pub unacked: u64,
+    /// Times its outbox was dropped for want of room.
+    pub outbox_overflows: u64,
+    /// Data frames made for it.
+    pub data_frames: u64,
+    /// Bytes sent to it.
+    pub bytes_sent: u64,
+    /// Frames sent to it.
+    pub frames_sent: u64,
+    /// Bytes that came from it.
+    pub bytes_received: u64,
+    /// Frames that came from it.
+    pub frames_received: u64,
+    /// Acknowledgements that came from it.
+    pub acks_received: u64,
+    /// Links with it so far.
+    pub links: u64,
+}
+
+/// Everything that a node counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Counters since the start.
+    pub counts: Counts,
+    /// By cause: drops of members, rejected heartbeats, failed handshakes, misbehaviour.
+    pub causes: BTreeMap<String, u64>,
+    /// Per member.
+    pub peers: Vec<PeerStats>,
+    /// Records in memory: sessions, ends and parts.
+    pub records: usize,
+    /// How far the fastest clock that wrote is ahead of this node's, in milliseconds.
+    pub clock_ahead_ms: u64,
+}

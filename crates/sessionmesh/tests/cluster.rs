@@ -1,0 +1,178 @@
+//! Clusters of several nodes in one process, on loopback.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Net, eventually};
+use sessionmesh::{AckLevel, CommitError, Event};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions() {
+    let net = Net::multicast();
+    let nodes = net.start(3).await;
+    let created = nodes[0].at(AckLevel::All).create(|s| drop(s.set("user", "ada"))).await.unwrap();
+    assert_eq!((created.outcome.have, created.outcome.want), (3, 3));
+    for node in &nodes {
+        let session = node.sessions().load(&created.id).await.unwrap().expect("the session is on every node");
+        assert_eq!(session.get("user").map(|user| &user[..]), Some(&b"ada"[..]));
+    }
+}
+
+#[tokio::test]
+async fn a_current_thread_runtime_and_seeds_do_as_well() {
+    let net = Net::seeds();
+    let nodes = net.start(2).await;
+    let id = nodes[0].at(AckLevel::One).create(|s| drop(s.set("a", "1"))).await.unwrap().id;
+    nodes[1].at(AckLevel::One).set(&id, "b", "2").await.unwrap();
+    let session = nodes[0].sessions().load(&id).await.unwrap().unwrap();
+    assert_eq!(session.iter().count(), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_joins_later_has_every_session_when_it_is_ready() {
+    let net = Net::seeds();
+    let first = net.node("n1").await;
+    first.ready().await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..500 {
+        ids.push(first.sessions().create(|s| drop(s.set("n", format!("{n}")))).await.unwrap().id);
+    }
+    first.sessions().destroy(&ids[0]).await.unwrap();
+    let second = net.node("n2").await;
+    second.ready().await.unwrap();
+    assert_eq!(second.session_count(), 499);
+    assert!(second.sessions().load(&ids[0]).await.unwrap().is_none());
+    assert!(second.sessions().load(&ids[499]).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_leaving_node_loses_nothing_and_is_gone_at_once() {
+    let net = Net::seeds();
+    let nodes = net.start(3).await;
+    let mut ids = Vec::new();
+    for n in 0..200 {
+        ids.push(nodes[0].sessions().create(|s| drop(s.set("n", format!("{n}")))).await.unwrap().id);
+    }
+    nodes[0].leave().await;
+    assert_eq!(nodes[1].members().await.len(), 1);
+    for id in &ids {
+        assert!(nodes[1].sessions().load(id).await.unwrap().is_some());
+        assert!(nodes[2].sessions().load(id).await.unwrap().is_some());
+    }
+    assert!(nodes[0].sessions().load(&ids[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_destroyed_session_stays_destroyed_on_every_node() {
+    let net = Net::seeds();
+    let nodes = net.start(3).await;
+    let mut events = nodes[2].events();
+    let id = nodes[0].at(AckLevel::All).create(|s| drop(s.set("a", "1"))).await.unwrap().id;
+    nodes[1].at(AckLevel::All).destroy(&id).await.unwrap();
+    for node in &nodes {
+        assert!(node.sessions().load(&id).await.unwrap().is_none());
+        assert!(matches!(node.sessions().set(&id, "a", "2").await, Err(CommitError::NotFound)));
+    }
+    let ended: u64 = eventually("the end is told", || async {
+        let ended: u64 = nodes.iter().map(|node| node.stats().counts.destroyed).sum();
+        (ended > 0).then_some(ended)
+    })
+    .await;
+    assert_eq!(ended, 1, "once in the cluster");
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::SessionCreated { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_id_takes_everything_along_and_kills_the_old_one() {
+    let net = Net::seeds();
+    let nodes = net.start(2).await;
+    let old = nodes[0].at(AckLevel::All).create(|s| drop(s.set("cart", "tea"))).await.unwrap().id;
+    let new = nodes[1].at(AckLevel::All).change_id(&old).await.unwrap().id;
+    assert_ne!(old, new);
+    for node in &nodes {
+        assert!(node.sessions().load(&old).await.unwrap().is_none());
+        let session = node.sessions().load(&new).await.unwrap().unwrap();
+        assert_eq!(session.get("cart").map(|cart| &cart[..]), Some(&b"tea"[..]));
+        assert_eq!(node.stats().counts.destroyed, 0, "a change of id is no end");
+    }
+}
+
+#[tokio::test]
+async fn parallel_writes_of_different_attributes_on_different_nodes_all_survive() {
+    let net = Net::seeds();
+    let nodes = net.start(3).await;
+    let id = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..30 {
+        let sessions = nodes[writer % 3].at(AckLevel::All);
+        writers.spawn(async move { sessions.set(&id, &format!("k{writer}"), format!("v{writer}")).await });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.unwrap().unwrap();
+    }
+    for node in &nodes {
+        eventually("all attributes are there", || async {
+            let session = node.sessions().load(&id).await.unwrap().unwrap();
+            (session.iter().count() == 30).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn read_modify_writes_on_one_node_lose_nothing() {
+    let net = Net::seeds();
+    let nodes = net.start(1).await;
+    let id = nodes[0].sessions().create(|_| {}).await.unwrap().id;
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let sessions = nodes[0].sessions();
+        writers.spawn(async move {
+            sessions
+                .update(&id, |s| {
+                    let count: u32 = s.get_json("count").unwrap().unwrap_or(0);
+                    s.set_json("count", &(count + 1)).unwrap();
+                })
+                .await
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.unwrap().unwrap();
+    }
+    let session = nodes[0].sessions().load(&id).await.unwrap().unwrap();
+    assert_eq!(session.get_json::<u32>("count").unwrap(), Some(50));
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_once_and_not_while_any_node_uses_it() {
+    let net = Net::seeds().with("idle", "1s");
+    let nodes = net.start(3).await;
+    let used = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
+    let unused = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
+    for round in 0..15 {
+        assert!(nodes[round % 3].sessions().load(&used).await.unwrap().is_some(), "round {round}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for node in &nodes {
+        assert!(node.sessions().load(&unused).await.unwrap().is_none());
+    }
+    let expired: u64 = nodes.iter().map(|node| node.stats().counts.expired).sum();
+    assert_eq!(expired, 1);
+}
+
+#[tokio::test]
+async fn alone_a_write_is_answered_one_of_one_or_refused() {
+    let net = Net::seeds();
+    let node = net.start(1).await.remove(0);
+    let created = node.at(AckLevel::All).create(|_| {}).await.unwrap();
+    assert_eq!((created.outcome.have, created.outcome.want), (1, 1));
+    assert_eq!(node.stats().counts.alone, 1);
+
+    let net = Net::seeds().with("alone", "refuse");
+    let node = net.start(1).await.remove(0);
+    assert!(matches!(node.at(AckLevel::One).create(|_| {}).await, Err(CommitError::Alone)));
+    assert!(node.at(AckLevel::Async).create(|_| {}).await.is_ok());
+}
