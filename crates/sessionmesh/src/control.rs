@@ -14,11 +14,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::error::ClusterError;
 use crate::mesh::{Mesh, Phase};
+use crate::net::sync::SyncInput;
 use crate::net::{dial, heartbeat::Beacons};
 use crate::os;
 use crate::peer::Peer;
 use crate::routes::RouteTable;
-use crate::stats::count;
 
 /// What the control task is told.
 #[derive(Debug)]
@@ -59,9 +59,15 @@ pub(crate) enum Input {
 /// A link's streams, and its end.
 #[derive(Debug)]
 pub(crate) struct Attached {
+    pub(crate) link: LinkId,
     pub(crate) peer: Arc<Peer>,
     pub(crate) close: Arc<Notify>,
+    pub(crate) sync: mpsc::Sender<SyncInput>,
+    pub(crate) passes: mpsc::Receiver<SyncInput>,
 }
+
+/// Steps of passes that may wait for the task that takes them.
+const PASS_QUEUE: usize = 64;
 
 /// Owns the membership.
 pub(crate) struct Control {
@@ -257,12 +263,15 @@ impl Control {
         let outbox_bytes = self.mesh.config.outbox_bytes;
         let peer = self.peers.entry(member.boot).or_insert_with(|| Peer::new(member, outbox_bytes)).clone();
         // The stream opens before the routes name it, and both before any pass is summed up.
-        peer.outbox().open(now);
-        count(&peer.traffic.links);
+        let (sync, passes) = mpsc::channel(PASS_QUEUE);
+        peer.attach(link, sync.clone(), now);
         self.publish();
         let close = Arc::new(Notify::new());
         self.closers.insert(link, close.clone());
-        let _ = attach.send(Attached { peer, close });
+        let attached = Attached { link, peer: peer.clone(), close, sync, passes };
+        if attach.send(attached).is_err() {
+            peer.detach(link);
+        }
     }
 
     fn remove(&mut self, boot: BootId, cause: DropCause) {

@@ -1,12 +1,11 @@
 //! Another member, as the data path sees it: the stream to it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use sessionmesh_core::membership::MemberInfo;
+use sessionmesh_core::membership::{LinkId, MemberInfo};
 use sessionmesh_core::replication::{Appended, Outbox};
 use sessionmesh_core::wire::{FetchOutcome, Frame};
 use sessionmesh_core::{BootId, Instant, NodeName};
@@ -20,13 +19,19 @@ use crate::net::sync::SyncInput;
 pub(crate) struct Peer {
     pub(crate) boot: BootId,
     pub(crate) name: NodeName,
-    pub(crate) address: SocketAddr,
     pub(crate) traffic: Traffic,
     outbox: Mutex<Outbox<Arc<AckWait>>>,
     fetches: Mutex<Fetches>,
-    sync: Mutex<Option<mpsc::Sender<SyncInput>>>,
+    current: Mutex<Current>,
     /// Something waits in the outbox.
     pub(crate) wake: Notify,
+}
+
+/// The link in use: an older one that ends late must not take the streams down with it.
+#[derive(Debug, Default)]
+struct Current {
+    link: Option<LinkId>,
+    sync: Option<mpsc::Sender<SyncInput>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,11 +54,10 @@ impl Peer {
         Arc::new(Self {
             boot: member.boot,
             name: member.name.clone(),
-            address: member.address,
             traffic: Traffic::default(),
             outbox: Mutex::new(Outbox::new(outbox_bytes)),
             fetches: Mutex::default(),
-            sync: Mutex::new(None),
+            current: Mutex::default(),
             wake: Notify::new(),
         })
     }
@@ -106,15 +110,30 @@ impl Peer {
         waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
     }
 
-    /// The link's task for passes.
-    pub(crate) fn set_sync(&self, sync: Option<mpsc::Sender<SyncInput>>) {
-        *self.sync.lock().unwrap_or_else(PoisonError::into_inner) = sync;
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link is up: the streams begin anew on it.
+    pub(crate) fn attach(&self, link: LinkId, sync: mpsc::Sender<SyncInput>, now: Instant) {
+        let mut current = self.current();
+        *current = Current { link: Some(link), sync: Some(sync) };
+        self.outbox().open(now);
+        self.traffic.links.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A link is down. Of no consequence if another has taken its place.
+    pub(crate) fn detach(&self, link: LinkId) {
+        let mut current = self.current();
+        if current.link == Some(link) {
+            *current = Current::default();
+            self.outbox().close();
+        }
     }
 
     /// Starts a pass; whether there is a link to do it on.
     pub(crate) fn start_pass(&self) -> bool {
-        let sync = self.sync.lock().unwrap_or_else(PoisonError::into_inner);
-        sync.as_ref().is_some_and(|sync| sync.try_send(SyncInput::Start).is_ok())
+        self.current().sync.as_ref().is_some_and(|sync| sync.try_send(SyncInput::Start).is_ok())
     }
 
     /// The member is gone: nobody waits for it any longer.
@@ -124,7 +143,7 @@ impl Peer {
             wait.gone();
         }
         self.fetches().waiting.clear();
-        self.set_sync(None);
+        *self.current() = Current::default();
     }
 
     pub(crate) fn count_received(&self, bytes: usize) {

@@ -11,7 +11,7 @@ use sessionmesh::{AckLevel, CommitError, Event};
 async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions() {
     let net = Net::multicast();
     let nodes = net.start(3).await;
-    let created = nodes[0].at(AckLevel::All).create(|s| drop(s.set("user", "ada"))).await.unwrap();
+    let created = nodes[0].at(AckLevel::All).create(|s| _ = s.set("user", "ada")).await.unwrap();
     assert_eq!((created.outcome.have, created.outcome.want), (3, 3));
     for node in &nodes {
         let session = node.sessions().load(&created.id).await.unwrap().expect("the session is on every node");
@@ -23,7 +23,7 @@ async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions() {
 async fn a_current_thread_runtime_and_seeds_do_as_well() {
     let net = Net::seeds();
     let nodes = net.start(2).await;
-    let id = nodes[0].at(AckLevel::One).create(|s| drop(s.set("a", "1"))).await.unwrap().id;
+    let id = nodes[0].at(AckLevel::One).create(|s| _ = s.set("a", "1")).await.unwrap().id;
     nodes[1].at(AckLevel::One).set(&id, "b", "2").await.unwrap();
     let session = nodes[0].sessions().load(&id).await.unwrap().unwrap();
     assert_eq!(session.iter().count(), 2);
@@ -36,7 +36,7 @@ async fn a_node_that_joins_later_has_every_session_when_it_is_ready() {
     first.ready().await.unwrap();
     let mut ids = Vec::new();
     for n in 0..500 {
-        ids.push(first.sessions().create(|s| drop(s.set("n", format!("{n}")))).await.unwrap().id);
+        ids.push(first.sessions().create(|s| _ = s.set("n", format!("{n}"))).await.unwrap().id);
     }
     first.sessions().destroy(&ids[0]).await.unwrap();
     let second = net.node("n2").await;
@@ -52,7 +52,7 @@ async fn a_leaving_node_loses_nothing_and_is_gone_at_once() {
     let nodes = net.start(3).await;
     let mut ids = Vec::new();
     for n in 0..200 {
-        ids.push(nodes[0].sessions().create(|s| drop(s.set("n", format!("{n}")))).await.unwrap().id);
+        ids.push(nodes[0].sessions().create(|s| _ = s.set("n", format!("{n}"))).await.unwrap().id);
     }
     nodes[0].leave().await;
     assert_eq!(nodes[1].members().await.len(), 1);
@@ -68,7 +68,7 @@ async fn a_destroyed_session_stays_destroyed_on_every_node() {
     let net = Net::seeds();
     let nodes = net.start(3).await;
     let mut events = nodes[2].events();
-    let id = nodes[0].at(AckLevel::All).create(|s| drop(s.set("a", "1"))).await.unwrap().id;
+    let id = nodes[0].at(AckLevel::All).create(|s| _ = s.set("a", "1")).await.unwrap().id;
     nodes[1].at(AckLevel::All).destroy(&id).await.unwrap();
     for node in &nodes {
         assert!(node.sessions().load(&id).await.unwrap().is_none());
@@ -89,7 +89,7 @@ async fn a_destroyed_session_stays_destroyed_on_every_node() {
 async fn a_changed_id_takes_everything_along_and_kills_the_old_one() {
     let net = Net::seeds();
     let nodes = net.start(2).await;
-    let old = nodes[0].at(AckLevel::All).create(|s| drop(s.set("cart", "tea"))).await.unwrap().id;
+    let old = nodes[0].at(AckLevel::All).create(|s| _ = s.set("cart", "tea")).await.unwrap().id;
     let new = nodes[1].at(AckLevel::All).change_id(&old).await.unwrap().id;
     assert_ne!(old, new);
     for node in &nodes {

@@ -57,10 +57,8 @@ impl From<PeerMisbehaved> for Closed {
 /// Runs a link to its end.
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
     let Greeted { stream, peer: hello, buffer, attached } = greeted;
-    let Attached { peer, close } = attached;
-    let (sync_inputs, inputs) = mpsc::channel(64);
-    peer.set_sync(Some(sync_inputs.clone()));
-    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), inputs));
+    let Attached { link: id, peer, close, sync: to_sync, passes } = attached;
+    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), passes));
     let mut link = Link {
         mesh,
         peer: &peer,
@@ -71,15 +69,14 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         inbox: Inbox::new(),
         pulls: HashMap::new(),
         next_pull: u64::MAX / 2,
-        sync: sync_inputs,
+        sync: to_sync,
     };
     let closed = tokio::select! {
         closed = link.exchange() => closed.err().unwrap_or(Closed::Ended),
         () = close.notified() => Closed::Ended,
     };
     sync.abort();
-    peer.set_sync(None);
-    peer.outbox().close();
+    peer.detach(id);
     match closed {
         Closed::Ended => {}
         Closed::Left => mesh.tell(Input::PeerLeft(peer.boot)),

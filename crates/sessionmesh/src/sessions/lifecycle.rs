@@ -78,21 +78,35 @@ impl Sessions {
     /// # Errors
     /// [`CommitError::LevelMissed`]: it is destroyed here and still being told to others.
     pub async fn destroy(&self, id: &SessionId) -> Result<Committed, CommitError> {
+        self.take(id).await.1
+    }
+
+    /// As [`Sessions::destroy`], and gives back what the session held at its end, if it was there;
+    /// also when the level was missed.
+    pub async fn take(&self, id: &SessionId) -> (Option<Snapshot>, Result<Committed, CommitError>) {
         let mesh = &*self.mesh;
-        // Knowing the session or not decides how long its end must be kept.
-        if self.load(id).await?.is_none() {
-            self.leave_unknown_end(id);
-            return Ok(Committed { id: *id, outcome: Outcome { have: 1, want: 1 }, version: None });
+        // Whether anybody knows the session decides how long its end must be kept.
+        match self.load(id).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                self.leave_unknown_end(id);
+                let outcome = Outcome { have: 1, want: 1 };
+                return (None, Ok(Committed { id: *id, outcome, version: None }));
+            }
+            Err(error) => return (None, Err(error.into())),
         }
         let level = self.level.max(AckLevel::One);
         let wait = AckWait::new(level);
         let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
-        match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
-            Ok((end, _)) => mesh.ended(*id, end),
-            Err(ChangeError::Ended) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.finish(*id, level, wait, None).await
+        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
+            Ok((end, record)) => {
+                mesh.ended(*id, end);
+                record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state))
+            }
+            Err(ChangeError::Ended) => None,
+            Err(error) => return (None, Err(error.into())),
+        };
+        (last, self.finish(*id, level, wait, None).await)
     }
 
     /// Nobody knows the id; a write to it may yet be on its way. Its end is kept here for a while.

@@ -1,6 +1,7 @@
 //! Reading a session, wherever it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit, fetch};
 use sessionmesh_core::session::Record;
@@ -40,6 +41,13 @@ impl Sessions {
             }
         }
         mesh.look_up(id).await
+    }
+
+    /// How long a session that this node holds lasts at most, by its own absolute limit; `None`: it
+    /// has none, or is not here.
+    pub fn remaining(&self, id: &SessionId) -> Option<Duration> {
+        let now = os::mono();
+        self.mesh.table.read(id, |record| Some(record?.live()?.limits().deadline? - now))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sessionmesh::{Cluster, Config};
 
 /// One test's cluster: its name keeps others out.
-pub struct Net {
+pub(crate) struct Net {
     cluster: String,
     multicast: bool,
     options: Vec<(&'static str, String)>,
@@ -30,20 +30,20 @@ impl Net {
         }
     }
 
-    pub fn multicast() -> Self {
+    pub(crate) fn multicast() -> Self {
         Self::new(true)
     }
 
-    pub fn seeds() -> Self {
+    pub(crate) fn seeds() -> Self {
         Self::new(false)
     }
 
-    pub fn with(mut self, key: &'static str, value: &str) -> Self {
+    pub(crate) fn with(mut self, key: &'static str, value: &str) -> Self {
         self.options.push((key, value.into()));
         self
     }
 
-    pub fn config(&self, name: &str) -> Config {
+    pub(crate) fn config(&self, name: &str) -> Config {
         let mut config = Config::new();
         config.set("cluster", &self.cluster).unwrap().set("name", name).unwrap();
         config.set("bind", "127.0.0.1:0").unwrap().set("interface", "127.0.0.1").unwrap();
@@ -62,14 +62,14 @@ impl Net {
         config
     }
 
-    pub async fn node(&self, name: &str) -> Cluster {
+    pub(crate) async fn node(&self, name: &str) -> Cluster {
         let cluster = Cluster::start(self.config(name)).await.unwrap();
         self.known.lock().unwrap().push(cluster.address());
         cluster
     }
 
     /// Nodes n1, n2 ... that see each other and are ready.
-    pub async fn start(&self, count: usize) -> Vec<Cluster> {
+    pub(crate) async fn start(&self, count: usize) -> Vec<Cluster> {
         let mut nodes = Vec::new();
         for n in 1..=count {
             nodes.push(self.node(&format!("n{n}")).await);
@@ -94,7 +94,7 @@ fn level() -> tracing_subscriber::filter::LevelFilter {
 }
 
 /// Asks again until there is an answer, for ten seconds at most.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
     let waiting = async {
         loop {
             if let Some(answer) = probe().await {

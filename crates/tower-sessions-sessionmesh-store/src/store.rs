@@ -1,0 +1,224 @@
+//! The store itself.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sessionmesh::{AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, SessionId, Sessions, Snapshot};
+use time::OffsetDateTime;
+use tower_sessions_core::ExpiredDeletion;
+use tower_sessions_core::session::{Id, Record};
+use tower_sessions_core::session_store::{Error, Result, SessionStore};
+
+use crate::base::{Base, attributes_of, data_of, to_id, to_session_id};
+use crate::context::RequestContext;
+use crate::recent::Recent;
+
+/// The sessions of a cluster as a tower-sessions store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SessionMeshStore {
+    sessions: Sessions,
+    recent: Arc<Recent>,
+}
+
+impl SessionMeshStore {
+    /// With writes acknowledged at the cluster's level.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { sessions: cluster.sessions(), recent: Arc::default() }
+    }
+
+    /// With writes acknowledged at another level.
+    #[must_use]
+    pub fn with_level(mut self, level: AckLevel) -> Self {
+        self.sessions = self.sessions.at(level);
+        self
+    }
+
+    /// The cluster's sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Loads a session into a request's context before its handler runs, so that a node that can't
+    /// tell answers before anything is done.
+    ///
+    /// # Errors
+    /// It can't be told whether the session exists.
+    pub async fn preload(&self, context: &RequestContext, id: &Id) -> std::result::Result<(), LoadError> {
+        let id = to_session_id(id);
+        let snapshot = self.sessions.load(&id).await?;
+        context.preload(id, snapshot);
+        Ok(())
+    }
+
+    /// Destroys the session that a request deleted and gave no new id.
+    pub async fn finish(&self, context: &RequestContext) {
+        if let Some(id) = context.take_pending_delete() {
+            context.note(&self.sessions_for(Some(context)).destroy(&id).await);
+        }
+    }
+
+    fn sessions_for(&self, context: Option<&RequestContext>) -> Sessions {
+        match context.and_then(RequestContext::level) {
+            Some(level) => self.sessions.at(level),
+            None => self.sessions.clone(),
+        }
+    }
+
+    async fn load_snapshot(&self, context: Option<&RequestContext>, id: &SessionId) -> Result<Option<Snapshot>> {
+        if let Some(context) = context {
+            if context.has_deleted(id) {
+                return Ok(None);
+            }
+            if let Some(preloaded) = context.take_preloaded(id) {
+                return Ok(preloaded);
+            }
+        }
+        let loaded = self.sessions.load(id).await;
+        if let Some(context) = context {
+            context.note_load(&loaded);
+        }
+        loaded.map_err(backend)
+    }
+
+    /// What became of a write, for tower-sessions and for the layer.
+    ///
+    /// With a layer a missed level is no error: it answers 504 and keeps the cookie, which tower-sessions
+    /// would not set.
+    fn conclude(
+        context: Option<&RequestContext>,
+        result: std::result::Result<Committed, CommitError>,
+    ) -> Result<SessionId> {
+        let Some(context) = context else { return result.map(|committed| committed.id).map_err(backend) };
+        context.note(&result);
+        match result {
+            Ok(committed) | Err(CommitError::LevelMissed(committed)) => Ok(committed.id),
+            Err(error) => Err(backend(error)),
+        }
+    }
+
+    /// The record's expiry date as a limit, unless it hardly moves.
+    fn limits(&self, record: &Record, current: Option<std::time::Duration>) -> Option<Limits> {
+        let left = record.expiry_date - OffsetDateTime::now_utc();
+        let left = std::time::Duration::try_from(left).unwrap_or_default();
+        if let Some(current) = current
+            && left.abs_diff(current) <= current / 100
+        {
+            return None;
+        }
+        Some(Limits { idle: None, remaining: Some(left) })
+    }
+
+    async fn apply(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
+        let id = to_session_id(&record.id);
+        let sessions = self.sessions_for(context);
+        let mut change = match Base::find(&record.data) {
+            Some(base) => base.changes(&record.data).map_err(encode)?,
+            // Cleared: whatever is there goes.
+            None => {
+                let present = self.load_snapshot(context, &id).await?;
+                let mut change = Change { attributes: attributes_of(&record.data).map_err(encode)?, limits: None };
+                for (name, _) in present.iter().flat_map(Snapshot::iter) {
+                    if !record.data.contains_key(name) {
+                        change.attributes.push((name.into(), None));
+                    }
+                }
+                change
+            }
+        };
+        change.limits = self.limits(record, sessions.remaining(&id));
+        let mut result = sessions.apply(&id, change.clone()).await;
+        // Not here may only mean not on this node.
+        if matches!(result, Err(CommitError::NotFound)) && matches!(sessions.load(&id).await, Ok(Some(_))) {
+            result = sessions.apply(&id, change).await;
+        }
+        Self::conclude(context, result)
+    }
+
+    async fn begin(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
+        let sessions = self.sessions_for(context);
+        let limits = self.limits(record, None);
+        let Some(base) = Base::find(&record.data) else {
+            let attributes = attributes_of(&record.data).map_err(encode)?;
+            return Self::conclude(context, sessions.create_from(Change { attributes, limits }).await);
+        };
+        // The reserved key is still in the data: the session had another id until a moment ago.
+        let change = Change { limits, ..base.changes(&record.data).map_err(encode)? };
+        let old = base.id();
+        if let (Some(context), Some(old)) = (context, old)
+            && context.take_deleting(&old)
+        {
+            return Self::conclude(Some(context), sessions.change_id_with(&old, |_| change).await);
+        }
+        let mut attributes = attributes_of(&record.data).map_err(encode)?;
+        if let Some(last) = old.and_then(|old| self.recent.take(&old)) {
+            // What others wrote to the old id before its end, and then what this request changed.
+            let mine = |name: &str| change.attributes.iter().any(|(changed, _)| **changed == *name);
+            attributes.retain(|(name, _)| mine(name));
+            let theirs = last.iter().filter(|(name, _)| !mine(name));
+            attributes.extend(theirs.map(|(name, value)| (name.into(), Some(value.clone()))));
+        }
+        Self::conclude(context, sessions.create_from(Change { attributes, limits }).await)
+    }
+}
+
+fn backend(error: impl std::fmt::Display) -> Error {
+    Error::Backend(error.to_string())
+}
+
+fn encode(error: serde_json::Error) -> Error {
+    Error::Encode(error.to_string())
+}
+
+#[async_trait]
+impl SessionStore for SessionMeshStore {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        let context = RequestContext::current();
+        let id = self.begin(context.as_ref(), record).await?;
+        record.id = to_id(id);
+        let version = context.and_then(|context| context.version());
+        Base::of(id, version.as_ref(), &record.data).insert(&mut record.data);
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        self.apply(RequestContext::current().as_ref(), record).await.map(drop)
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        let context = RequestContext::current();
+        let session_id = to_session_id(id);
+        let Some(snapshot) = self.load_snapshot(context.as_ref(), &session_id).await? else { return Ok(None) };
+        let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
+        Base::of(session_id, Some(snapshot.version()), &data).insert(&mut data);
+        let left = self.sessions.remaining(&session_id).and_then(|left| time::Duration::try_from(left).ok());
+        let expiry_date = OffsetDateTime::now_utc().saturating_add(left.unwrap_or(time::Duration::WEEK));
+        Ok(Some(Record { id: *id, data, expiry_date }))
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        let context = RequestContext::current();
+        let id = to_session_id(id);
+        if let Some(context) = &context {
+            // Whether this is a logout or half of a change of id shows by the end of the request.
+            let earlier = context.delete_later(id);
+            if let Some(earlier) = earlier.filter(|earlier| *earlier != id) {
+                let destroyed = self.sessions_for(Some(context)).destroy(&earlier).await;
+                return Self::conclude(Some(context), destroyed).map(drop);
+            }
+            return Ok(());
+        }
+        let (last, result) = self.sessions.take(&id).await;
+        if let Some(last) = last {
+            self.recent.put(last);
+        }
+        result.map(drop).map_err(backend)
+    }
+}
+
+#[async_trait]
+impl ExpiredDeletion for SessionMeshStore {
+    /// Does nothing: the cluster lets sessions end by itself.
+    async fn delete_expired(&self) -> Result<()> {
+        Ok(())
+    }
+}
