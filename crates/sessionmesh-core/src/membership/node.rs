@@ -374,7 +374,13 @@ impl Node {
             DialFailure::Silent | DialFailure::Stranger => SeedState::Silent,
         };
         let expected = self.dials.expected(address);
-        self.dials.ended(address, seed, Some(now + self.config.redial));
+        // A process that is dying may still accept: asked again a little later, it refuses.
+        let dying = failure == DialFailure::Stranger
+            && self.members.values().any(|member| {
+                member.address == address && member.link.is_none() && now - member.link_lost_at < self.config.redial
+            });
+        let wait = if dying { Duration::from_millis(50) } else { self.config.redial };
+        self.dials.ended(address, seed, Some(now + wait));
         if failure == DialFailure::Refused {
             let gone: Vec<BootId> = self
                 .members

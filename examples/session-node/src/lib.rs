@@ -1,0 +1,44 @@
+//! A web node whose users' sessions survive it: an axum application to copy from.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args` | flags, on top of file and environment |
+//! | `app` | the routes: how an application uses sessions |
+//! | `cart` | the page that a person sees |
+//! | `admin` | what operators and tests ask |
+//! | `serve` | start, serve, drain, leave |
+
+mod admin;
+mod app;
+mod args;
+mod cart;
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::Args;
+
+/// Runs a node until it is told to stop. For programs that are a node, or start themselves as one.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = Args::parse_from(args);
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "warn,sessionmesh=info,session_node=info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(serve::run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error),
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("session-node: {error}");
+    ExitCode::FAILURE
+}
