@@ -52,6 +52,8 @@ impl Nodes {
         let multicast = !args.seeds && probe_multicast();
         if multicast {
             println!("nodes find each other by multicast on the loopback interface");
+        } else if args.seeds {
+            println!("nodes find each other by seeds");
         } else {
             println!("multicast does not work on this machine's loopback interface: nodes use seeds");
         }

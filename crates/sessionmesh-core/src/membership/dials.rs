@@ -88,7 +88,11 @@ impl Dials {
         if known {
             if let Some(target) = self.targets.get_mut(&address) {
                 target.wanted_since = now;
-                target.boot = Some(boot);
+                // Somebody else is there than was expected: no reason to wait.
+                let stranger = target.boot.replace(boot) != Some(boot);
+                if let Some(next) = target.next_at.as_mut().filter(|_| stranger) {
+                    *next = at.min(*next);
+                }
             }
         } else {
             self.want(address, Some(boot), at, now);

@@ -1,1 +1,218 @@
-//! (to be written)
+//! The laws that make replication simple: states merge in any order, any number of times.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{BootId, Hlc, HybridClock, Instant, SessionId, Stamp};
+
+const ID: SessionId = SessionId::from_bytes([7; 16]);
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+fn stamp(hlc: u64, origin: u64) -> Stamp {
+    Stamp { hlc: Hlc::from_raw(hlc), origin: BootId::new(origin).unwrap() }
+}
+
+/// One boot's deltas of a session, each following on the one before.
+fn deltas(boot: u64, writes: &[(u8, Option<u8>)]) -> Vec<Delta> {
+    let mut previous = Hlc::ZERO;
+    let mut made = Vec::new();
+    for (index, (name, value)) in writes.iter().enumerate() {
+        let stamp = stamp(10 * (index as u64 + 1) + boot, boot);
+        let name = std::format!("k{name}").as_str().into();
+        made.push(Delta {
+            id: ID,
+            previous,
+            stamp,
+            changes: std::vec![(name, value.map(|value| Bytes::from(std::vec![value])))],
+            limits: None,
+            create: false,
+        });
+        previous = stamp.hlc;
+    }
+    made
+}
+
+/// A session whose first delta every node has.
+fn created() -> Option<Record> {
+    let (record, _) =
+        Record::create(ID, stamp(1, 9), NOW, Change::default(), &SessionLimits::default()).unwrap();
+    Some(record)
+}
+
+fn apply_all<'a>(deltas: impl IntoIterator<Item = &'a Delta>) -> Option<Record> {
+    let mut slot = created();
+    for delta in deltas {
+        let _ = Record::apply(&mut slot, delta, NOW);
+    }
+    slot
+}
+
+fn merge(into: &Option<Record>, from: &Option<Record>) -> Option<Record> {
+    let mut slot = into.clone();
+    if let Some(update) = from.as_ref().and_then(|record| record.update(ID, None, NOW)) {
+        let _ = Record::apply_update(&mut slot, update.difference, NOW);
+    }
+    slot
+}
+
+fn digest(record: &Option<Record>) -> Option<u64> {
+    record.as_ref().map(Record::digest)
+}
+
+fn writes() -> impl Strategy<Value = Vec<(u8, Option<u8>)>> {
+    prop::collection::vec((0u8..4, prop::option::of(any::<u8>())), 0..8)
+}
+
+proptest! {
+    /// Lost deltas aside, order and repetition do not matter, and nobody is told more than they have.
+    #[test]
+    fn deltas_commute_and_repeat_without_harm(
+        a in writes(), b in writes(), order in prop::collection::vec(any::<prop::sample::Index>(), 0..40)
+    ) {
+        let all: Vec<Delta> = deltas(1, &a).into_iter().chain(deltas(2, &b)).collect();
+        let expected = apply_all(&all);
+        let mut shuffled: Vec<&Delta> = if all.is_empty() { Vec::new() } else { order.iter().map(|i| i.get(&all)).collect() };
+        shuffled.extend(all.iter().rev());
+        let got = apply_all(shuffled);
+        prop_assert_eq!(digest(&got), digest(&expected));
+        let version = |record: &Option<Record>| match record { Some(Record::Held(state)) => state.version().clone(), _ => Version::new() };
+        prop_assert!(version(&expected).covers(&version(&got)), "a gap is never counted as filled");
+    }
+
+    #[test]
+    fn states_merge_commutatively_associatively_and_idempotently(a in writes(), b in writes(), c in writes()) {
+        let [a, b, c] = [(1, a), (2, b), (3, c)].map(|(boot, writes)| apply_all(&deltas(boot, &writes)));
+        prop_assert_eq!(digest(&merge(&a, &b)), digest(&merge(&b, &a)));
+        prop_assert_eq!(digest(&merge(&merge(&a, &b), &c)), digest(&merge(&a, &merge(&b, &c))));
+        prop_assert_eq!(digest(&merge(&a, &a)), digest(&a));
+        let once = merge(&a, &b);
+        prop_assert_eq!(digest(&merge(&once, &b)), digest(&once));
+    }
+
+    /// What a base lacks is enough to make its state whole.
+    #[test]
+    fn a_difference_brings_what_the_base_lacks(a in writes(), b in writes(), split in any::<prop::sample::Index>()) {
+        let all: Vec<Delta> = deltas(1, &a).into_iter().chain(deltas(2, &b)).collect();
+        let have = if all.is_empty() { 0 } else { split.index(all.len()) };
+        let whole = apply_all(&all);
+        let mut part = apply_all(all.get(..have).unwrap_or_default());
+        let base = match &part { Some(Record::Held(state)) => state.version().clone(), _ => Version::new() };
+        let update = whole.as_ref().and_then(|record| record.update(ID, Some(&base), NOW)).unwrap();
+        let applied = Record::apply_update(&mut part, update.difference, NOW);
+        prop_assert!(applied.held && applied.want.is_none());
+        prop_assert_eq!(part, whole);
+    }
+
+    /// A destroyed session stays so, whatever arrives when.
+    #[test]
+    fn destroyed_wins_over_everything(a in writes(), at in any::<prop::sample::Index>()) {
+        let made = deltas(1, &a);
+        let mut slot = created();
+        let position = if made.is_empty() { 0 } else { at.index(made.len()) };
+        let end = End { cause: EndCause::Destroyed, stamp: stamp(5, 4), announced: false };
+        for (index, delta) in made.iter().enumerate() {
+            if index == position { let _ = Record::apply_end(&mut slot, end); }
+            let _ = Record::apply(&mut slot, delta, NOW);
+        }
+        let _ = Record::apply_end(&mut slot, end);
+        let late = merge(&slot, &apply_all(&made));
+        prop_assert_eq!(late, Some(Record::Ended(end)));
+    }
+}
+
+#[test]
+fn a_delta_past_a_gap_is_applied_and_the_version_stays() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2)), (2, Some(3))]);
+    let mut slot = created();
+    let _ = Record::apply(&mut slot, &made[0], NOW);
+    let applied = Record::apply(&mut slot, &made[2], NOW);
+    let state = slot.as_ref().and_then(Record::live).unwrap();
+    assert_eq!(applied.want, Some(Some(state.version().clone())));
+    assert_eq!(state.version().get(made[0].stamp.origin), made[0].stamp.hlc);
+    assert!(state.attributes().get("k2").is_some());
+}
+
+#[test]
+fn an_unknown_session_is_kept_in_part_and_not_served_until_it_is_whole() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let mut slot = None;
+    let applied = Record::apply(&mut slot, &made[1], NOW);
+    assert!(!applied.held && applied.want == Some(None));
+    assert!(slot.as_ref().and_then(Record::live).is_none());
+    assert!(slot.as_ref().and_then(|record| record.update(ID, None, NOW)).is_none(), "nobody's source");
+    let whole = apply_all(&made);
+    assert_eq!(digest(&merge(&slot, &whole)), digest(&whole));
+}
+
+#[test]
+fn an_idle_end_yields_to_a_newer_access_and_to_no_older_one() {
+    let first = deltas(1, &[(0, Some(1))]);
+    let mut slot = apply_all(&first);
+    let end = Record::expire(&mut slot).unwrap();
+    assert!(slot.as_ref().and_then(Record::live).is_none());
+    assert!(Record::apply(&mut slot, &first[0], NOW).held);
+    assert!(slot.as_ref().and_then(Record::live).is_none(), "the access that it knew changes nothing");
+
+    let newer = Delta { stamp: stamp(99, 2), previous: Hlc::ZERO, changes: Vec::new(), ..first[0].clone() };
+    let mut elsewhere = apply_all(first.iter().chain([&newer]));
+    let applied = Record::apply_end(&mut elsewhere, end);
+    assert!(applied.outlived && elsewhere.as_ref().and_then(Record::live).is_some());
+    let applied = Record::apply(&mut slot, &newer, NOW);
+    assert!(applied.created, "it lives again, with all it had");
+    assert_eq!(digest(&slot), digest(&elsewhere));
+}
+
+#[test]
+fn an_access_told_back_and_forth_does_not_grow_younger() {
+    let mut a = apply_all(&deltas(1, &[(0, Some(1))]));
+    let mut b = created();
+    let later = NOW + Duration::from_secs(60);
+    b = {
+        let update = a.as_ref().and_then(|record| record.update(ID, None, NOW)).unwrap();
+        let _ = Record::apply_update(&mut b, update.difference, NOW);
+        b
+    };
+    for _ in 0..10 {
+        let update = b.as_ref().and_then(|record| record.update(ID, None, NOW)).unwrap();
+        let _ = Record::apply_update(&mut a, update.difference, later);
+        let update = a.as_ref().and_then(|record| record.update(ID, None, NOW)).unwrap();
+        let _ = Record::apply_update(&mut b, update.difference, later);
+    }
+    let last = a.as_ref().and_then(Record::live).unwrap().touch().last_access;
+    assert!(last <= NOW, "{last:?}");
+}
+
+#[test]
+fn a_write_after_the_end_is_refused_and_limits_bind_at_their_edge() {
+    let limits = SessionLimits { name_bytes: 4, attributes: 2, session_bytes: 10 };
+    let clock = HybridClock::new();
+    let tick = |floor| Stamp { hlc: clock.tick(1, floor), origin: stamp(1, 1).origin };
+    let set = |name: &str, bytes: usize| Change {
+        attributes: std::vec![(name.into(), Some(Bytes::from(std::vec![0; bytes])))],
+        limits: None,
+    };
+    let mut slot = created();
+    assert!(Record::change(&mut slot, ID, set("aaaa", 6), &limits, NOW, tick).unwrap().is_some());
+    let full = slot.clone();
+    let refused = [
+        (set("aaaa", 7), ChangeError::TooLarge { bytes: 11, limit: 10 }),
+        (set("aaaaa", 1), ChangeError::NameTooLong { bytes: 5, limit: 4 }),
+    ];
+    for (change, expected) in refused {
+        assert_eq!(Record::change(&mut slot, ID, change, &limits, NOW, tick), Err(expected));
+    }
+    assert_eq!(slot, full, "a refused change changes nothing");
+    assert!(Record::change(&mut slot, ID, set("aaaa", 1), &limits, NOW, tick).unwrap().is_some());
+    assert!(Record::change(&mut slot, ID, set("b", 1), &limits, NOW, tick).unwrap().is_some());
+    let error = Record::change(&mut slot, ID, set("c", 1), &limits, NOW, tick);
+    assert_eq!(error, Err(ChangeError::TooManyAttributes { count: 3, limit: 2 }));
+    assert_eq!(Record::change(&mut slot, ID, set("b", 1), &limits, NOW, tick), Ok(None), "an equal value is no write");
+
+    Record::destroy(&mut slot, false, tick).unwrap();
+    assert_eq!(Record::change(&mut slot, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Ended));
+    assert_eq!(Record::change(&mut None, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Unknown));
+}
