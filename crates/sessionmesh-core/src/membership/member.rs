@@ -98,6 +98,8 @@ pub(super) struct Member {
     /// When it last said that it hears this node.
     pub(super) hears_us_at: Instant,
     pub(super) pass: PassState,
+    /// After one that came to nothing.
+    pub(super) next_pass_at: Instant,
 }
 
 impl Member {

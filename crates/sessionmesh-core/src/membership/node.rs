@@ -358,7 +358,8 @@ impl Node {
     pub fn handle_told(&mut self, contacts: &[Contact], now: Instant) {
         for contact in contacts {
             let boot = contact.boot;
-            if boot == self.me.boot || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
+            // One of this node's own name is its former start, or will be refused when it is met.
+            if contact.name == self.me.name || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
                 continue;
             }
             self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
@@ -442,6 +443,9 @@ impl Node {
         if self.state == MemberState::Leaving {
             return refuse(RefusalReason::Leaving, format!("{me} is leaving"));
         }
+        if self.over.contains_key(&hello.boot) {
+            return refuse(RefusalReason::Leaving, format!("{name} (boot {}) has left", hello.boot));
+        }
         if hello.mode != self.me.mode {
             return refuse(
                 RefusalReason::Mode,
@@ -517,6 +521,12 @@ impl Node {
                 by_peer: false,
             });
         }
+        // Of two that can't be in one cluster, the one that is not yet in any gives up.
+        let hopeless = matches!(refusal.reason, RefusalReason::Mode | RefusalReason::Version);
+        if hopeless && self.state == MemberState::Joining && candidate.hello.state == MemberState::Ready {
+            let Refusal { reason, detail } = refusal.clone();
+            self.actions.push_back(Action::Stop(Fatal { reason, detail }));
+        }
         self.actions.push_back(Action::Refuse { link, refusal });
     }
 
@@ -553,6 +563,7 @@ impl Node {
             pinged_at: None,
             hears_us_at: now,
             pass,
+            next_pass_at: now,
         });
         if let Some(old) = member.link.replace(Link { id: link, rank: candidate.rank }) {
             self.actions.push_back(Action::Close { link: old.id });
@@ -699,6 +710,7 @@ impl Node {
             && matches!(member.pass, PassState::Running | PassState::Round)
         {
             member.pass = PassState::Due;
+            member.next_pass_at = now + self.config.frequency;
         }
         self.settle(now);
     }
@@ -901,9 +913,9 @@ impl Node {
         if running || self.state == MemberState::Leaving {
             return;
         }
-        let linked = |member: &&mut Member| member.link.is_some();
+        let able = |member: &&mut Member| member.link.is_some() && now >= member.next_pass_at;
         let mut due = self.members.iter_mut().filter(|(_, member)| member.pass == PassState::Due);
-        let next = due.find(|(_, member)| linked(member)).map(|(boot, member)| {
+        let next = due.find(|(_, member)| able(member)).map(|(boot, member)| {
             member.pass = PassState::Running;
             *boot
         });
