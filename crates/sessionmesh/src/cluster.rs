@@ -89,7 +89,8 @@ impl Cluster {
     /// It was refused by the cluster, or has left.
     pub async fn ready(&self) -> Result<(), ClusterError> {
         let mut phase = self.mesh().phase.subscribe();
-        let reached = phase.wait_for(|phase| !matches!(phase, Phase::Joining(_))).await.map(|phase| phase.clone());
+        let reached =
+            phase.wait_for(|phase| !matches!(phase, Phase::Joining(_))).await.map(|phase| phase.clone());
         match reached {
             Ok(Phase::Stopped(error)) => Err(error),
             Ok(Phase::Leaving) | Err(_) => Err(ClusterError::Left),
@@ -129,7 +130,12 @@ impl Cluster {
             }
         };
         if tokio::time::timeout(mesh.config.leave_timeout, drained).await.is_err() {
-            fault(mesh, "left early", "leave_timeout", &"a member has not acknowledged all that this node sent");
+            fault(
+                mesh,
+                "left early",
+                "leave_timeout",
+                &"a member has not acknowledged all that this node sent",
+            );
         }
         self.say_goodbye().await;
         mesh.stop.send_replace(true);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sessionmesh_core::membership::{Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassRole};
+use sessionmesh_core::membership::{
+    Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassRole,
+};
 use sessionmesh_core::placement::View;
 use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal};
 use sessionmesh_core::{BootId, DropCause, Instant};

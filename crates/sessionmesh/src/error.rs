@@ -18,7 +18,9 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No port of the range could be bound.
-    #[error("can't listen on any port of {first} to {last}: {source} (set bind to a free port, or raise auto_bind)")]
+    #[error(
+        "can't listen on any port of {first} to {last}: {source} (set bind to a free port, or raise auto_bind)"
+    )]
     Ports {
         /// The first tried.
         first: SocketAddr,
@@ -49,7 +51,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// It is not known where others reach this node.
-    #[error("bind = \"{bind}\" does not say where other nodes reach this one: set advertise or interface ({detail})")]
+    #[error(
+        "bind = \"{bind}\" does not say where other nodes reach this one: set advertise or interface ({detail})"
+    )]
     NoAddress {
         /// As given.
         bind: SocketAddr,
@@ -119,7 +123,9 @@ pub enum CommitError {
     #[error("the write is kept and still sent, but only {} holders had it in time", .0.outcome)]
     LevelMissed(Committed),
     /// An update closure lost against other requests too often. Nothing was written.
-    #[error("nothing was written: other requests changed what the update had read, {attempts} times in a row")]
+    #[error(
+        "nothing was written: other requests changed what the update had read, {attempts} times in a row"
+    )]
     Contended {
         /// How often it was tried.
         attempts: usize,

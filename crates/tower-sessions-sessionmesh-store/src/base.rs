@@ -45,7 +45,11 @@ impl Base {
                 .flat_map(Version::entries)
                 .map(|(boot, hlc)| (boot.get(), hlc.get()))
                 .collect(),
-            hashes: data.iter().filter(|(key, _)| *key != KEY).map(|(key, value)| (key.clone(), hash(value))).collect(),
+            hashes: data
+                .iter()
+                .filter(|(key, _)| *key != KEY)
+                .map(|(key, value)| (key.clone(), hash(value)))
+                .collect(),
         }
     }
 
@@ -100,8 +104,9 @@ mod tests {
     #[test]
     fn only_what_a_request_changed_is_committed() {
         let id = SessionId::from_bytes([7; 16]);
-        let mut data: Data =
-            [("kept", json!(1)), ("changed", json!([1])), ("removed", json!("x"))].map(|(k, v)| (k.into(), v)).into();
+        let mut data: Data = [("kept", json!(1)), ("changed", json!([1])), ("removed", json!("x"))]
+            .map(|(k, v)| (k.into(), v))
+            .into();
         Base::of(id, None, &data).insert(&mut data);
         data.insert("changed".into(), json!([2]));
         data.insert("added".into(), json!(null));
@@ -110,9 +115,11 @@ mod tests {
         assert_eq!(base.id(), Some(id));
         let mut change = base.changes(&data).unwrap();
         change.attributes.sort();
-        let expected: [(&str, Option<&str>); 3] = [("added", Some("null")), ("changed", Some("[2]")), ("removed", None)];
-        let expected: Vec<(Name, Option<Bytes>)> =
-            expected.map(|(key, value)| (key.into(), value.map(|value| Bytes::from(value.to_owned())))).into();
+        let expected: [(&str, Option<&str>); 3] =
+            [("added", Some("null")), ("changed", Some("[2]")), ("removed", None)];
+        let expected: Vec<(Name, Option<Bytes>)> = expected
+            .map(|(key, value)| (key.into(), value.map(|value| Bytes::from(value.to_owned()))))
+            .into();
         assert_eq!(change.attributes, expected);
     }
 }

@@ -46,7 +46,9 @@ impl Failure {
             CommitError::NotFound | CommitError::Ended => Self::Ended,
             CommitError::OverLimit(_) => Self::OverLimit(error.to_string()),
             CommitError::LevelMissed(committed) => Self::LevelMissed(committed.outcome),
-            CommitError::Alone | CommitError::Full { .. } | CommitError::Load(_) => Self::Undecided(error.to_string()),
+            CommitError::Alone | CommitError::Full { .. } | CommitError::Load(_) => {
+                Self::Undecided(error.to_string())
+            }
             _ => Self::Other(error.to_string()),
         }
     }

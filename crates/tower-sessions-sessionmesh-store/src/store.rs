@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sessionmesh::{AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, SessionId, Sessions, Snapshot};
+use sessionmesh::{
+    AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, SessionId, Sessions, Snapshot,
+};
 use time::OffsetDateTime;
 use tower_sessions_core::ExpiredDeletion;
 use tower_sessions_core::session::{Id, Record};
@@ -64,7 +66,11 @@ impl SessionMeshStore {
         }
     }
 
-    async fn load_snapshot(&self, context: Option<&RequestContext>, id: &SessionId) -> Result<Option<Snapshot>> {
+    async fn load_snapshot(
+        &self,
+        context: Option<&RequestContext>,
+        id: &SessionId,
+    ) -> Result<Option<Snapshot>> {
         if let Some(context) = context {
             if context.has_deleted(id) {
                 return Ok(None);
@@ -116,7 +122,8 @@ impl SessionMeshStore {
             // Cleared: whatever is there goes.
             None => {
                 let present = self.load_snapshot(context, &id).await?;
-                let mut change = Change { attributes: attributes_of(&record.data).map_err(encode)?, limits: None };
+                let mut change =
+                    Change { attributes: attributes_of(&record.data).map_err(encode)?, limits: None };
                 for (name, _) in present.iter().flat_map(Snapshot::iter) {
                     if !record.data.contains_key(name) {
                         change.attributes.push((name.into(), None));
@@ -187,7 +194,9 @@ impl SessionStore for SessionMeshStore {
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
         let context = RequestContext::current();
         let session_id = to_session_id(id);
-        let Some(snapshot) = self.load_snapshot(context.as_ref(), &session_id).await? else { return Ok(None) };
+        let Some(snapshot) = self.load_snapshot(context.as_ref(), &session_id).await? else {
+            return Ok(None);
+        };
         let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
         Base::of(session_id, Some(snapshot.version()), &data).insert(&mut data);
         let left = self.sessions.remaining(&session_id).and_then(|left| time::Duration::try_from(left).ok());

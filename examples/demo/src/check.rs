@@ -120,7 +120,8 @@ async fn tell(args: &Args, nodes: &mut Nodes, front: SocketAddr) -> Result<(), E
     story.tell("items added through different nodes are in the cart on all of them");
 
     let cart = browser.ask(Method::GET, front, "/").await?;
-    let shown = cart.status == StatusCode::OK && cart.body.contains(&cookie[..6]) && !cart.body.contains(&cookie);
+    let shown =
+        cart.status == StatusCode::OK && cart.body.contains(&cookie[..6]) && !cart.body.contains(&cookie);
     expect(shown, || "the page does not show the session's short id, or shows all of it".into())?;
     story.tell("the page shows the session, its id only in part");
 
@@ -133,7 +134,10 @@ async fn tell(args: &Args, nodes: &mut Nodes, front: SocketAddr) -> Result<(), E
     wait_members(nodes.http(0)?, 1).await?;
     let dropped = killed.elapsed();
     wait_members(nodes.http(2)?, 1).await?;
-    story.tell(&format!("n2 is killed (-9): 30 requests, none noticed; dropped after {} ms", dropped.as_millis()));
+    story.tell(&format!(
+        "n2 is killed (-9): 30 requests, none noticed; dropped after {} ms",
+        dropped.as_millis()
+    ));
 
     browser.post(front, "/put?k=item5&v=milk").await?;
     nodes.spawn(1).await?;
@@ -201,7 +205,8 @@ async fn ready(at: SocketAddr) -> Result<(), Error> {
 
 async fn wait_members(at: SocketAddr, count: usize) -> Result<(), Error> {
     eventually(&format!("{at} sees {count} ready members"), async || {
-        let members: Vec<Value> = reqwest::get(format!("http://{at}/members")).await.ok()?.json().await.ok()?;
+        let members: Vec<Value> =
+            reqwest::get(format!("http://{at}/members")).await.ok()?.json().await.ok()?;
         let all_ready = members.iter().all(|member| member["state"] == "ready");
         (members.len() == count && all_ready).then_some(())
     })

@@ -46,12 +46,18 @@ async fn bind(port: u16) -> Result<TcpListener, Error> {
             Err(error) => last = Some(error),
         }
     }
-    Err(format!("no free port from {port} upwards: {}", last.map(|error| error.to_string()).unwrap_or_default()).into())
+    Err(format!(
+        "no free port from {port} upwards: {}",
+        last.map(|error| error.to_string()).unwrap_or_default()
+    )
+    .into())
 }
 
 async fn forward(State(front): State<Front>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, 1 << 20).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+    let Ok(body) = to_bytes(body, 1 << 20).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
     let targets = front.targets.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut last = (StatusCode::BAD_GATEWAY, "no node answers\n").into_response();

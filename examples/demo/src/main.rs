@@ -58,9 +58,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let done = runtime.block_on(async {
-        if args.check { check::run(args).await } else { show::run(args).await }
-    });
+    let done =
+        runtime.block_on(async { if args.check { check::run(args).await } else { show::run(args).await } });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),

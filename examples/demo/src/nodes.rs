@@ -82,8 +82,11 @@ impl Nodes {
 
     /// Starts a node; a second time on the same ports.
     pub(crate) async fn spawn(&mut self, index: usize) -> Result<(), Error> {
-        let seeds: Vec<String> =
-            self.nodes.iter().filter_map(|node| Some(format!("--seed={}", node.place.as_ref()?.address))).collect();
+        let seeds: Vec<String> = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some(format!("--seed={}", node.place.as_ref()?.address)))
+            .collect();
         let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let node = self.nodes.get_mut(index).ok_or("no such node")?;
         let (http, bind) = node.place.as_ref().map_or((any, any), |place| (place.http, place.address));
@@ -106,9 +109,16 @@ impl Nodes {
         let mut line = String::new();
         let mut stdout = BufReader::new(stdout);
         let said = stdout.read_line(&mut line);
-        tokio::time::timeout(Duration::from_secs(10), said).await.map_err(|_| "a node did not start in 10 s")??;
+        tokio::time::timeout(Duration::from_secs(10), said)
+            .await
+            .map_err(|_| "a node did not start in 10 s")??;
         if line.is_empty() {
-            return Err(format!("{} did not start ({}): its message is above", node.name, child.wait().await?).into());
+            return Err(format!(
+                "{} did not start ({}): its message is above",
+                node.name,
+                child.wait().await?
+            )
+            .into());
         }
         node.place = Some(serde_json::from_str(&line)?);
         node.child = Some(child);

@@ -35,9 +35,9 @@ impl Node {
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let mut stop = std::pin::pin!(signal());
     // HTTP first: whoever can't serve must not disturb the cluster by coming and going.
-    let listener = TcpListener::bind(args.http)
-        .await
-        .map_err(|error| format!("can't serve HTTP on {}: {error} (choose another with --http)", args.http))?;
+    let listener = TcpListener::bind(args.http).await.map_err(|error| {
+        format!("can't serve HTTP on {}: {error} (choose another with --http)", args.http)
+    })?;
     let cluster = Cluster::start(args.config()?).await?;
     let http = listener.local_addr()?;
     tracing::info!(%http, node = %cluster.name(), "serving HTTP");
@@ -82,7 +82,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 #[allow(clippy::print_stdout)]
 fn announce(cluster: &Cluster, http: SocketAddr) {
     let address = cluster.address().to_string();
-    let line = serde_json::json!({ "name": cluster.name().as_str(), "http": http.to_string(), "address": address });
+    let line =
+        serde_json::json!({ "name": cluster.name().as_str(), "http": http.to_string(), "address": address });
     println!("{line}");
 }
 

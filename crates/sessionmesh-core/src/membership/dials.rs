@@ -84,7 +84,8 @@ impl Dials {
 
     /// Wants an address dialled that has just been heard: at once, but not in a hail of attempts.
     pub(super) fn heard(&mut self, address: SocketAddr, boot: BootId, at: Instant, now: Instant) {
-        let known = self.targets.get(&address).is_some_and(|target| target.next_at.is_some() || target.in_flight);
+        let known =
+            self.targets.get(&address).is_some_and(|target| target.next_at.is_some() || target.in_flight);
         if known {
             if let Some(target) = self.targets.get_mut(&address) {
                 target.wanted_since = now;
@@ -161,7 +162,10 @@ impl Dials {
 
     /// Where heartbeats go besides the group: seeds and addresses wanted.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.targets.iter().filter(|(_, target)| target.seed != Some(SeedState::Itself)).map(|(address, _)| *address)
+        self.targets
+            .iter()
+            .filter(|(_, target)| target.seed != Some(SeedState::Itself))
+            .map(|(address, _)| *address)
     }
 
     /// Extends all patience by the time that this node was paused.

@@ -235,7 +235,8 @@ impl Node {
     /// A member that has not been heard when it should have been: it may know accesses that this
     /// node does not.
     pub fn silent_member(&self, now: Instant) -> Option<BootId> {
-        let late = |member: &Member| member.link.is_none() || now - member.alive_at() >= self.config.frequency * 3;
+        let late =
+            |member: &Member| member.link.is_none() || now - member.alive_at() >= self.config.frequency * 3;
         self.members.iter().find(|(_, member)| late(member)).map(|(boot, _)| *boot)
     }
 
@@ -359,7 +360,10 @@ impl Node {
         for contact in contacts {
             let boot = contact.boot;
             // One of this node's own name is its former start, or will be refused when it is met.
-            if contact.name == self.me.name || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
+            if contact.name == self.me.name
+                || self.members.contains_key(&boot)
+                || self.over.contains_key(&boot)
+            {
                 continue;
             }
             self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
@@ -378,7 +382,9 @@ impl Node {
         // A process that is dying may still accept: asked again a little later, it refuses.
         let dying = failure == DialFailure::Stranger
             && self.members.values().any(|member| {
-                member.address == address && member.link.is_none() && now - member.link_lost_at < self.config.redial
+                member.address == address
+                    && member.link.is_none()
+                    && now - member.link_lost_at < self.config.redial
             });
         let wait = if dying { Duration::from_millis(50) } else { self.config.redial };
         self.dials.ended(address, seed, Some(now + wait));
@@ -399,7 +405,13 @@ impl Node {
 
     /// The other side of a connection said who it is. `dialed`: where this node connected to, and
     /// with which Hello; `None` if the other side did.
-    pub fn handle_hello(&mut self, link: LinkId, hello: Hello, dialed: Option<(SocketAddr, u64)>, now: Instant) {
+    pub fn handle_hello(
+        &mut self,
+        link: LinkId,
+        hello: Hello,
+        dialed: Option<(SocketAddr, u64)>,
+        now: Instant,
+    ) {
         let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
         let dialer = if role == Role::Dialer { self.me.boot } else { hello.boot };
         let rank = LinkRank {
@@ -449,15 +461,22 @@ impl Node {
         if hello.mode != self.me.mode {
             return refuse(
                 RefusalReason::Mode,
-                format!("{name} is {}, {me} is {}: give all nodes the same mode and copies", hello.mode, self.me.mode),
+                format!(
+                    "{name} is {}, {me} is {}: give all nodes the same mode and copies",
+                    hello.mode, self.me.mode
+                ),
             );
         }
         let known = self.members.contains_key(&hello.boot);
         if !known && self.members.len() + 1 >= self.config.max_members {
             let limit = self.config.max_members;
-            return refuse(RefusalReason::Full, format!("{me} has its limit of {limit} members (max_members)"));
+            return refuse(
+                RefusalReason::Full,
+                format!("{me} has its limit of {limit} members (max_members)"),
+            );
         }
-        let rivals = self.candidates.values().filter(|rival| rival.hello.boot == hello.boot).map(|rival| rival.rank);
+        let rivals =
+            self.candidates.values().filter(|rival| rival.hello.boot == hello.boot).map(|rival| rival.rank);
         let linked = self.members.get(&hello.boot).and_then(|member| member.link);
         if rivals.chain(linked.map(|link| link.rank)).any(|rank| rank >= candidate.rank) {
             // If the link here is dead and only the other side knows, the ping will show it.
@@ -597,7 +616,8 @@ impl Node {
         let candidate = self.candidates.remove(&link);
         self.claims.retain(|claim| claim.link != link);
         if let Some(address) = dialed {
-            let duplicate = refusal.as_ref().is_some_and(|refusal| refusal.reason == RefusalReason::Duplicate);
+            let duplicate =
+                refusal.as_ref().is_some_and(|refusal| refusal.reason == RefusalReason::Duplicate);
             let again = now + self.config.redial;
             self.dials.ended(address, SeedState::Silent, Some(again).filter(|_| !duplicate));
         }
@@ -605,7 +625,8 @@ impl Node {
             let name = candidate.map(|candidate| candidate.hello.name);
             self.handle_refusal(name, refusal);
         }
-        let lost = self.members.iter_mut().find(|(_, member)| member.link.is_some_and(|held| held.id == link));
+        let lost =
+            self.members.iter_mut().find(|(_, member)| member.link.is_some_and(|held| held.id == link));
         if let Some((boot, member)) = lost {
             member.link = None;
             member.link_lost_at = now;
@@ -640,7 +661,8 @@ impl Node {
             member.hears_us_at = now;
             member.pinged_at = None;
         }
-        let (answered, open) = core::mem::take(&mut self.claims).into_iter().partition(|claim| claim.holder == boot);
+        let (answered, open) =
+            core::mem::take(&mut self.claims).into_iter().partition(|claim| claim.holder == boot);
         self.claims = open;
         for Claim { link, candidate, holder, .. } in answered {
             let at = self.members.get(&holder).map_or(self.me.address, |member| member.address);
@@ -925,7 +947,8 @@ impl Node {
             self.next_round_pass = now + self.config.pass_interval;
             let last = self.last_round_pass;
             let after = |boot: &BootId| last.is_none_or(|last| *boot > last);
-            let turn = self.members.keys().find(|boot| after(boot)).or_else(|| self.members.keys().next()).copied();
+            let turn =
+                self.members.keys().find(|boot| after(boot)).or_else(|| self.members.keys().next()).copied();
             self.last_round_pass = turn;
             if let Some(boot) = turn
                 && let Some(member) = self.members.get_mut(&boot)
@@ -949,7 +972,9 @@ impl Node {
                     member.link.is_some() && member.pass != PassState::Due && member.pinged_at.is_none()
                 })
             });
-            if linked && self.members.values().any(|member| member.address == address && member.link.is_some()) {
+            if linked
+                && self.members.values().any(|member| member.address == address && member.link.is_some())
+            {
                 self.dials.ended(address, SeedState::Met, None);
                 continue;
             }

@@ -72,7 +72,14 @@ impl World {
         self.start_with(name, port, boot, MembershipConfig::default(), Mode::AllPeers)
     }
 
-    fn start_with(&mut self, name: &str, port: u16, boot: u64, config: MembershipConfig, mode: Mode) -> usize {
+    fn start_with(
+        &mut self,
+        name: &str,
+        port: u16,
+        boot: u64,
+        config: MembershipConfig,
+        mode: Mode,
+    ) -> usize {
         let boot = BootId::new(boot).unwrap();
         let me = Identity { boot, name: NodeName::new(name).unwrap(), address: address(port), mode };
         self.processes.push(Process {
@@ -126,7 +133,8 @@ impl World {
     /// The process dies; the kernel closes its sockets.
     fn kill(&mut self, index: usize) {
         self.processes[index].running = false;
-        self.processes[index].stopped = Some(Fatal { reason: RefusalReason::Leaving, detail: "killed".into() });
+        self.processes[index].stopped =
+            Some(Fatal { reason: RefusalReason::Leaving, detail: "killed".into() });
         let links: Vec<LinkId> = self
             .connections
             .iter()
@@ -216,7 +224,8 @@ impl World {
         };
         for to in 0..self.processes.len() {
             let targeted = self.multicast || beacon.targets.contains(&self.processes[to].node.me().address);
-            let reached = to != from && targeted && !self.is_cut(from, to) && !self.deaf.contains(&(from, to));
+            let reached =
+                to != from && targeted && !self.is_cut(from, to) && !self.deaf.contains(&(from, to));
             if reached && self.processes[to].running {
                 self.processes[to].node.handle_heartbeat(&heartbeat, self.now);
                 self.follow(to);
@@ -242,7 +251,9 @@ impl World {
             Action::Close { link } => self.close(link),
             Action::Ping { boot } => {
                 let linked = self.linked(index, boot);
-                if let Some(peer) = linked.filter(|peer| self.processes[*peer].running && !self.is_cut(index, *peer)) {
+                if let Some(peer) =
+                    linked.filter(|peer| self.processes[*peer].running && !self.is_cut(index, *peer))
+                {
                     let _ = peer;
                     self.processes[index].node.handle_pong(boot, self.now);
                 }
@@ -259,9 +270,11 @@ impl World {
                 None => self.processes[index].node.handle_pass_failed(boot, self.now),
             },
             Action::Tell(contacts) => {
-                let boots: Vec<BootId> = self.processes[index].node.members().map(|member| member.boot).collect();
+                let boots: Vec<BootId> =
+                    self.processes[index].node.members().map(|member| member.boot).collect();
                 for boot in boots {
-                    if let Some(peer) = self.linked(index, boot).filter(|peer| self.processes[*peer].running) {
+                    if let Some(peer) = self.linked(index, boot).filter(|peer| self.processes[*peer].running)
+                    {
                         self.processes[peer].node.handle_told(&contacts, self.now);
                         self.follow(peer);
                     }
@@ -484,7 +497,11 @@ fn a_name_of_a_live_member_is_refused_and_the_error_names_both() {
     world.run(Duration::from_secs(3));
     let fatal = world.processes[twin].stopped.clone().expect("the twin stops");
     assert_eq!(fatal.reason, RefusalReason::NameTaken);
-    assert!(fatal.detail.contains("127.0.0.1:4102") && fatal.detail.contains("127.0.0.1:4002"), "{}", fatal.detail);
+    assert!(
+        fatal.detail.contains("127.0.0.1:4102") && fatal.detail.contains("127.0.0.1:4002"),
+        "{}",
+        fatal.detail
+    );
     assert_eq!(world.members(0), ["n2"]);
     assert!(world.processes[1].stopped.is_none());
 }

@@ -292,7 +292,9 @@ impl<W> Outbox<W> {
 
     /// Whether something waits for the writer.
     pub fn has_output(&self) -> bool {
-        self.announce || self.overflowed || !(self.control.is_empty() && self.data.is_empty() && self.bulk.is_empty())
+        self.announce
+            || self.overflowed
+            || !(self.control.is_empty() && self.data.is_empty() && self.bulk.is_empty())
     }
 
     /// The counters.

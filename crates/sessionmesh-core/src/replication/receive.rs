@@ -24,7 +24,13 @@ pub struct Received {
 }
 
 /// Applies a data frame and counts it. Frames that are not data are left alone.
-pub fn receive(table: &impl Table, clock: &HybridClock, inbox: &mut Inbox, frame: Frame, now: Now) -> Received {
+pub fn receive(
+    table: &impl Table,
+    clock: &HybridClock,
+    inbox: &mut Inbox,
+    frame: Frame,
+    now: Now,
+) -> Received {
     let (id, applied) = match frame {
         Frame::Delta(delta) => {
             clock.observe(delta.stamp.hlc);

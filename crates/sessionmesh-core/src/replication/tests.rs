@@ -68,7 +68,8 @@ impl Streams for Node {
 
 impl Node {
     fn origin(&self) -> Origin<'_> {
-        const LIMITS: SessionLimits = SessionLimits { name_bytes: 256, attributes: 256, session_bytes: 1 << 20 };
+        const LIMITS: SessionLimits =
+            SessionLimits { name_bytes: 256, attributes: 256, session_bytes: 1 << 20 };
         Origin { boot: self.boot, clock: &self.clock, limits: &LIMITS, now: *self.now.borrow() }
     }
 
@@ -79,7 +80,8 @@ impl Node {
     fn set(&self, id: SessionId, name: &str, value: &'static str) -> Result<(), crate::session::ChangeError> {
         let attributes = alloc::vec![(name.into(), Some(Bytes::from_static(value.as_bytes())))];
         let change = Change { attributes, limits: None };
-        commit::change(&self.table, self, self.origin(), id, |_| Ok::<_, crate::session::ChangeError>(change)).map(drop)
+        commit::change(&self.table, self, self.origin(), id, |_| Ok::<_, crate::session::ChangeError>(change))
+            .map(drop)
     }
 
     fn awaited(&self, wait: Wait, f: impl FnOnce(&Self)) {
@@ -125,7 +127,11 @@ impl Mesh {
                     boot: *boot,
                     table: Memory::default(),
                     clock: HybridClock::new(),
-                    streams: boots.iter().filter(|peer| *peer != boot).map(|peer| (*peer, stream())).collect(),
+                    streams: boots
+                        .iter()
+                        .filter(|peer| *peer != boot)
+                        .map(|peer| (*peer, stream()))
+                        .collect(),
                     wait: RefCell::default(),
                     now: RefCell::new(now),
                 })
@@ -140,8 +146,11 @@ impl Mesh {
     /// Empties an outbox onto the wire.
     fn flush(&self, from: &Node, to: &Node) -> Filled {
         let stream = &from.streams[&to.boot];
-        let filled =
-            stream.outbox.borrow_mut().fill(&mut stream.inbox.borrow_mut(), &mut stream.wire.borrow_mut(), 1 << 20);
+        let filled = stream.outbox.borrow_mut().fill(
+            &mut stream.inbox.borrow_mut(),
+            &mut stream.wire.borrow_mut(),
+            1 << 20,
+        );
         filled
     }
 
@@ -231,13 +240,19 @@ impl Mesh {
             while let Some(step) = pass.poll_request(&driver.table, now) {
                 let request = Frame::PassRequest(crate::wire::PassRequest { pass: 1, step }).encode();
                 bytes += request.len();
-                let decoded = FrameDecoder::new(driver.boot, FrameLimit::default()).next(&mut BytesMut::from(&request[..]));
-                let Some(Frame::PassRequest(request)) = decoded.unwrap() else { panic!("a request comes out as one") };
+                let decoded = FrameDecoder::new(driver.boot, FrameLimit::default())
+                    .next(&mut BytesMut::from(&request[..]));
+                let Some(Frame::PassRequest(request)) = decoded.unwrap() else {
+                    panic!("a request comes out as one")
+                };
                 let step = answers.handle(request.step, &responder.table, &responder.clock, now).unwrap();
                 let reply = Frame::PassReply(crate::wire::PassReply { pass: 1, step }).encode();
                 bytes += reply.len();
-                let decoded = FrameDecoder::new(responder.boot, FrameLimit::default()).next(&mut BytesMut::from(&reply[..]));
-                let Some(Frame::PassReply(reply)) = decoded.unwrap() else { panic!("a reply comes out as one") };
+                let decoded = FrameDecoder::new(responder.boot, FrameLimit::default())
+                    .next(&mut BytesMut::from(&reply[..]));
+                let Some(Frame::PassReply(reply)) = decoded.unwrap() else {
+                    panic!("a reply comes out as one")
+                };
                 replies.push_back(reply.step);
             }
             let reply = replies.pop_front().expect("a pass that is not done has something to wait for");

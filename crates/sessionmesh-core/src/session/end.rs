@@ -47,7 +47,8 @@ impl End {
         };
         // An announcement outlives a merge with the same end or another of the same session:
         // nobody is told twice of one end, nor again of one that was merely confirmed.
-        end.announced = (self.announced && self.cause == end.cause) || (other.announced && other.cause == end.cause);
+        end.announced =
+            (self.announced && self.cause == end.cause) || (other.announced && other.cause == end.cause);
         end
     }
 }

@@ -210,7 +210,11 @@ fn a_write_after_the_end_is_refused_and_limits_bind_at_their_edge() {
     assert!(Record::change(&mut slot, ID, set("b", 1), &limits, NOW, tick).unwrap().is_some());
     let error = Record::change(&mut slot, ID, set("c", 1), &limits, NOW, tick);
     assert_eq!(error, Err(ChangeError::TooManyAttributes { count: 3, limit: 2 }));
-    assert_eq!(Record::change(&mut slot, ID, set("b", 1), &limits, NOW, tick), Ok(None), "an equal value is no write");
+    assert_eq!(
+        Record::change(&mut slot, ID, set("b", 1), &limits, NOW, tick),
+        Ok(None),
+        "an equal value is no write"
+    );
 
     Record::destroy(&mut slot, false, tick).unwrap();
     assert_eq!(Record::change(&mut slot, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Ended));

@@ -220,7 +220,11 @@ impl Record {
                 }
                 let was_live = state.is_live();
                 if state.merge_delta(delta, now) {
-                    return Applied { held: true, created: !was_live && state.is_live(), ..Applied::default() };
+                    return Applied {
+                        held: true,
+                        created: !was_live && state.is_live(),
+                        ..Applied::default()
+                    };
                 }
                 let known = (!state.partial).then(|| state.version.clone());
                 Applied { held: !state.partial, want: Some(known), ..Applied::default() }

@@ -105,11 +105,7 @@ impl SessionState {
     pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> bool {
         let origin = delta.stamp.origin;
         for (name, value) in &delta.changes {
-            self.attributes.merge(Attribute {
-                name: name.clone(),
-                stamp: delta.stamp,
-                value: value.clone(),
-            });
+            self.attributes.merge(Attribute { name: name.clone(), stamp: delta.stamp, value: value.clone() });
         }
         if let Some(limits) = delta.limits {
             self.limits.merge(StampedLimits {

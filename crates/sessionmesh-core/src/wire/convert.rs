@@ -15,7 +15,8 @@ use super::frame::{
 use super::generated::{self as pb, frame::Kind, pass_reply, pass_request};
 use super::handshake::Refusal;
 use crate::session::{
-    Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate, Version,
+    Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate,
+    TouchUpdate, Version,
 };
 use crate::{BootId, Hlc, SessionId, Stamp};
 
@@ -219,10 +220,7 @@ impl Boots {
     }
 
     fn row(&self, version: &Version) -> Vec<u64> {
-        self.0
-            .iter()
-            .map(|boot| BootId::new(*boot).map_or(0, |boot| version.get(boot).get()))
-            .collect()
+        self.0.iter().map(|boot| BootId::new(*boot).map_or(0, |boot| version.get(boot).get())).collect()
     }
 
     fn version(&self, row: &[u64]) -> Parsed<Version> {

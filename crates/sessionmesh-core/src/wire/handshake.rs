@@ -150,7 +150,12 @@ impl Handshake {
     ///
     /// # Errors
     /// It is not authentic, or not understood.
-    pub fn open(&self, key: &ClusterKey, seal: &[u8; SEAL_BYTES], body: &[u8]) -> Result<Hello, HandshakeError> {
+    pub fn open(
+        &self,
+        key: &ClusterKey,
+        seal: &[u8; SEAL_BYTES],
+        body: &[u8],
+    ) -> Result<Hello, HandshakeError> {
         let peer = match self.role {
             Role::Dialer => Role::Acceptor,
             Role::Acceptor => Role::Dialer,
@@ -297,6 +302,9 @@ mod tests {
         let other = ClusterKey::derive("blog", b"0123456789abcdef");
         let mut acceptor = Handshake::new(Role::Acceptor, [2; 24]);
         assert_eq!(acceptor.read_preamble(&key, &dialer.preamble(&other)), Err(HandshakeError::OtherCluster));
-        assert_eq!(acceptor.read_preamble(&key, b"GET / HTTP/1.1\r\nHost: localhost\r"), Err(HandshakeError::Foreign));
+        assert_eq!(
+            acceptor.read_preamble(&key, b"GET / HTTP/1.1\r\nHost: localhost\r"),
+            Err(HandshakeError::Foreign)
+        );
     }
 }

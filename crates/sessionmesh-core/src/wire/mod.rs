@@ -19,8 +19,8 @@ pub use auth::{ClusterKey, ClusterTag};
 pub use contact::{Contact, decode_address, encode_address};
 pub use error::{HandshakeError, HeartbeatRejected, PeerMisbehaved};
 pub use frame::{
-    Ack, Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassReply, PassRequest, PassStep, PassWant,
-    Prefix, PrefixSums, ReplyStep,
+    Ack, Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassReply, PassRequest, PassStep,
+    PassWant, Prefix, PrefixSums, ReplyStep,
 };
 pub use handshake::{Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES};
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};

@@ -155,7 +155,8 @@ impl Config {
     /// # Errors
     /// The text is not TOML, or as [`Config::set`].
     pub fn load_toml(&mut self, text: &str) -> Result<&mut Self, ConfigError> {
-        let table: toml::Table = text.parse().map_err(|error| ConfigError::Syntax { detail: format!("{error}") })?;
+        let table: toml::Table =
+            text.parse().map_err(|error| ConfigError::Syntax { detail: format!("{error}") })?;
         for (key, value) in &table {
             options::set(self, key, &value::from_toml(key, value)?)?;
         }
@@ -168,8 +169,10 @@ impl Config {
     /// The file can't be read, or as [`Config::load_toml`].
     pub fn load_file(&mut self, path: impl AsRef<Path>) -> Result<&mut Self, ConfigError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::File { path: path.display().to_string(), detail: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+        })?;
         self.load_toml(&text)
     }
 
@@ -211,7 +214,10 @@ impl Config {
     pub fn secret(&mut self, secret: impl Into<Vec<u8>>) -> Result<&mut Self, ConfigError> {
         let secret = secret.into();
         if secret.len() < ClusterKey::MIN_SECRET_BYTES {
-            return Err(ConfigError::SecretTooShort { bytes: secret.len(), least: ClusterKey::MIN_SECRET_BYTES });
+            return Err(ConfigError::SecretTooShort {
+                bytes: secret.len(),
+                least: ClusterKey::MIN_SECRET_BYTES,
+            });
         }
         self.secret = Some(secret);
         Ok(self)
@@ -269,14 +275,19 @@ impl Config {
                 self.address.to_string()
             ));
         }
-        if self.uses_multicast() && self.bind.is_ipv4() != self.address.is_ipv4() && !self.bind.ip().is_unspecified() {
+        if self.uses_multicast()
+            && self.bind.is_ipv4() != self.address.is_ipv4()
+            && !self.bind.ip().is_unspecified()
+        {
             return impossible(format!(
                 "bind = \"{}\" and address = \"{}\" are of different IP versions: give both as v4 or both as v6",
                 self.bind, self.address
             ));
         }
         if !self.uses_multicast() && self.seeds.is_empty() {
-            return impossible("multicast = false without seeds: this node could never find another; name some seeds".into());
+            return impossible(
+                "multicast = false without seeds: this node could never find another; name some seeds".into(),
+            );
         }
         if self.frame_bytes < 2 * self.limits.session_bytes {
             return impossible(format!(
@@ -313,7 +324,9 @@ impl Config {
             (Some(_), true) => impossible(
                 "insecure = true with a secret: drop one of them, so that it is plain which is meant".into(),
             ),
-            (None, true) if !self.bind.ip().is_loopback() => Err(ConfigError::InsecureBeyondLoopback { bind: self.bind }),
+            (None, true) if !self.bind.ip().is_loopback() => {
+                Err(ConfigError::InsecureBeyondLoopback { bind: self.bind })
+            }
             _ => Ok(()),
         }
     }

@@ -173,10 +173,10 @@ options! {
 }
 
 pub(super) fn set(config: &mut Config, key: &str, value: &str) -> Result<(), ConfigError> {
-    let index = OPTIONS.iter().position(|option| option.key == key).ok_or_else(|| ConfigError::UnknownKey {
-        key: key.into(),
-        near: nearest(key),
-    })?;
+    let index = OPTIONS
+        .iter()
+        .position(|option| option.key == key)
+        .ok_or_else(|| ConfigError::UnknownKey { key: key.into(), near: nearest(key) })?;
     match (OPTIONS.get(index), SETTERS.get(index)) {
         (Some(option), Some(set)) => set(config, option.key, value),
         _ => Ok(()),
@@ -186,7 +186,12 @@ pub(super) fn set(config: &mut Config, key: &str, value: &str) -> Result<(), Con
 /// The option that shares the most letter pairs with a mistyped one.
 fn nearest(key: &str) -> &'static str {
     let pairs = |text: &str| -> Vec<[u8; 2]> {
-        text.to_ascii_lowercase().replace(['-', '.'], "_").as_bytes().windows(2).map(|pair| [pair[0], pair[1]]).collect()
+        text.to_ascii_lowercase()
+            .replace(['-', '.'], "_")
+            .as_bytes()
+            .windows(2)
+            .map(|pair| [pair[0], pair[1]])
+            .collect()
     };
     let wanted = pairs(key);
     let likeness = |option: &&OptionInfo| {

@@ -13,7 +13,11 @@ fn secure() -> Config {
 #[test]
 fn file_environment_and_code_set_the_same_options_and_the_last_wins() {
     let mut config = secure();
-    config.load_toml("name = \"n1\"\nfrequency = \"100ms\"\nseeds = [\"a:1\", \"b:2\"]\ncopies = 3\nmulticast = true").unwrap();
+    config
+        .load_toml(
+            "name = \"n1\"\nfrequency = \"100ms\"\nseeds = [\"a:1\", \"b:2\"]\ncopies = 3\nmulticast = true",
+        )
+        .unwrap();
     let vars = [("SESSIONMESH_FREQUENCY", "200ms"), ("HOME", "/root")];
     config.load_vars(vars.into_iter().map(|(key, value)| (key.into(), value.into()))).unwrap();
     assert_eq!(config.membership.frequency, Duration::from_millis(200));
@@ -27,7 +31,8 @@ fn defaults_written_out_give_the_defaults() {
     let mut config = secure();
     let before = format!("{config:?}");
     for option in OPTIONS {
-        let spoken = option.default.contains(['<', ',']) || option.default.contains(" ") || option.default.is_empty();
+        let spoken =
+            option.default.contains(['<', ',']) || option.default.contains(" ") || option.default.is_empty();
         if !spoken {
             config.set(option.key, option.default).unwrap_or_else(|error| panic!("{}: {error}", option.key));
         }
@@ -69,7 +74,10 @@ fn impossible_combinations_are_refused_at_their_limit() {
     };
     assert_eq!(with(&[("frequency", "1s"), ("drop_time", "3s")]), Ok(()));
     let error = with(&[("frequency", "1001ms"), ("drop_time", "3s")]).unwrap_err();
-    assert!(error.contains("drop_time = 3s is less than 3 x frequency") && error.contains("3.003s"), "{error}");
+    assert!(
+        error.contains("drop_time = 3s is less than 3 x frequency") && error.contains("3.003s"),
+        "{error}"
+    );
     assert!(with(&[("address", "10.0.0.1")]).unwrap_err().contains("no multicast address"));
     assert!(with(&[("multicast", "false")]).unwrap_err().contains("name some seeds"));
     assert_eq!(with(&[("session_bytes", "8MiB")]), Ok(()));

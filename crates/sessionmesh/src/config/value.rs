@@ -26,8 +26,9 @@ pub(super) fn in_range<T: FromStr + PartialOrd + Display>(
 }
 
 pub(super) fn duration(key: &'static str, value: &str) -> Result<Duration, ConfigError> {
-    let parsed = humantime::parse_duration(value.trim())
-        .map_err(|error| bad(key, value, format!("use a number with a unit, like 500ms, 3s or 30m ({error})")))?;
+    let parsed = humantime::parse_duration(value.trim()).map_err(|error| {
+        bad(key, value, format!("use a number with a unit, like 500ms, 3s or 30m ({error})"))
+    })?;
     if parsed.is_zero() { Err(bad(key, value, "it must be longer than zero")) } else { Ok(parsed) }
 }
 
@@ -66,7 +67,9 @@ pub(super) fn from_toml(key: &str, value: &toml::Value) -> Result<String, Config
         }
         toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
             return Err(ConfigError::Syntax {
-                detail: format!("{key}: options are top-level texts, whole numbers, true/false, or lists of texts"),
+                detail: format!(
+                    "{key}: options are top-level texts, whole numbers, true/false, or lists of texts"
+                ),
             });
         }
     })

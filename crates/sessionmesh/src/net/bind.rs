@@ -43,7 +43,11 @@ impl Bound {
 }
 
 /// Where others reach this node: as told, else where it listens, else by the interface.
-fn advertised(config: &Config, local: SocketAddr, interface: Option<&Interface>) -> Result<SocketAddr, StartError> {
+fn advertised(
+    config: &Config,
+    local: SocketAddr,
+    interface: Option<&Interface>,
+) -> Result<SocketAddr, StartError> {
     if let Some(advertise) = config.advertise {
         let port = if advertise.port() == 0 { local.port() } else { advertise.port() };
         return Ok(SocketAddr::new(advertise.ip(), port));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::wire::{
-    Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES, PeerMisbehaved, Refusal, Role,
-    SEAL_BYTES,
+    Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES, PeerMisbehaved,
+    Refusal, Role, SEAL_BYTES,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,7 +47,8 @@ pub(crate) async fn greet(
     hello: Hello,
 ) -> Result<Greeted, Failed> {
     let from = stream.peer_addr().map_or_else(|_| "unknown".into(), |address| address.to_string());
-    let shaken = tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, stream, link, dialed, hello));
+    let shaken =
+        tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, stream, link, dialed, hello));
     let error = match shaken.await {
         Ok(Ok(result)) => return result,
         Ok(Err(error)) => error,

@@ -92,7 +92,8 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             address: mesh.me.address,
         }
         .seal(&mesh.key);
-        let unicast = beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
+        let unicast =
+            beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
         let group = mesh.config.uses_multicast().then_some(&group);
         for target in group.into_iter().chain(unicast) {
             match socket.send_to(&datagram, target).await {
@@ -102,7 +103,12 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
                 }
                 Err(error) => {
                     count(&mesh.counters.heartbeats_failed);
-                    fault(mesh, "heartbeat not sent", &error.kind().to_string(), &format!("to {target}: {error}"));
+                    fault(
+                        mesh,
+                        "heartbeat not sent",
+                        &error.kind().to_string(),
+                        &format!("to {target}: {error}"),
+                    );
                 }
             }
         }

@@ -37,8 +37,11 @@ pub(crate) fn choose(config: &Config) -> Result<Interface, StartError> {
     let fits = |interface: &&Interface| interface.address.is_ipv4() == v4;
     let wanted = config.interface.clone();
     let failed = |wanted: &str, detail: String| {
-        let known: Vec<String> =
-            all.iter().filter(fits).map(|interface| format!("{} ({})", interface.name, interface.address)).collect();
+        let known: Vec<String> = all
+            .iter()
+            .filter(fits)
+            .map(|interface| format!("{} ({})", interface.name, interface.address))
+            .collect();
         let detail = format!("{detail}; there are: {}", known.join(", "));
         StartError::Interface { interface: wanted.into(), detail }
     };
@@ -53,13 +56,16 @@ pub(crate) fn choose(config: &Config) -> Result<Interface, StartError> {
             // All of 127.0.0.0/8 is the loopback interface.
             (None, Some(IpAddr::V4(address))) if address.is_loopback() => {
                 let loopback = all.iter().filter(fits).find(|interface| interface.address.is_loopback());
-                let mut interface =
-                    loopback.cloned().ok_or_else(|| failed(&wanted, "there is no loopback interface".into()))?;
+                let mut interface = loopback
+                    .cloned()
+                    .ok_or_else(|| failed(&wanted, "there is no loopback interface".into()))?;
                 interface.address = address.into();
                 Ok(interface)
             }
             (None, Some(_)) => Err(failed(&wanted, "no interface has this address".into())),
-            (None, None) => Err(failed(&wanted, "there is no interface of this name with a usable address".into())),
+            (None, None) => {
+                Err(failed(&wanted, "there is no interface of this name with a usable address".into()))
+            }
         };
     }
     let bind = config.bind.ip();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Buf, BytesMut};
+use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::{Inbox, Table, commit, fetch, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
-use sessionmesh_core::SessionId;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -224,7 +224,11 @@ impl Link<'_> {
             Frame::Leave => return Err(Closed::Left),
             Frame::Verdict(_) => return Err(PeerMisbehaved::Unexpected("verdict").into()),
             // Handled by the caller.
-            Frame::Delta(_) | Frame::Ended(..) | Frame::Record(_) | Frame::PassRequest(_) | Frame::PassReply(_) => {}
+            Frame::Delta(_)
+            | Frame::Ended(..)
+            | Frame::Record(_)
+            | Frame::PassRequest(_)
+            | Frame::PassReply(_) => {}
         }
         Ok(())
     }

@@ -27,7 +27,8 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
                 }
             }
         }
-        let addresses: Vec<SocketAddr> = addresses.into_iter().filter(|address| *address != mesh.me.address).collect();
+        let addresses: Vec<SocketAddr> =
+            addresses.into_iter().filter(|address| *address != mesh.me.address).collect();
         mesh.tell(Input::Seeds(addresses));
         let eager = unresolved || mesh.check_serving().is_err();
         tokio::select! {

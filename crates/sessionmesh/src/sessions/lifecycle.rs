@@ -1,7 +1,9 @@
 //! Beginning, renaming and ending sessions.
 
 use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
-use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record, SessionState};
+use sessionmesh_core::session::{
+    Attributes, Change, ChangeError, End, EndCause, Limits, Record, SessionState,
+};
 use sessionmesh_core::{Event, SessionId, Stamp};
 
 use super::{Edit, Sessions, Snapshot};
@@ -155,7 +157,8 @@ impl Sessions {
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
         let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
-        let limits = mesh.table.read(id, |record| record.and_then(Record::live).map(|state| current_limits(state)));
+        let limits =
+            mesh.table.read(id, |record| record.and_then(Record::live).map(|state| current_limits(state)));
         let change = change(&before);
         let mut carried = Change { attributes: present(before.attributes()), limits: limits.flatten() };
         carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));
@@ -179,7 +182,11 @@ impl Sessions {
         }
         mesh.emit(Event::SessionIdChanged { from: *id, to: to.id });
         let ended = self.finish(to.id, level, wait, to.version.clone()).await?;
-        if missed { Err(CommitError::LevelMissed(to)) } else { Ok(Committed { outcome: ended.outcome, ..to }) }
+        if missed {
+            Err(CommitError::LevelMissed(to))
+        } else {
+            Ok(Committed { outcome: ended.outcome, ..to })
+        }
     }
 
     /// What others wrote to the old id after its state was copied.

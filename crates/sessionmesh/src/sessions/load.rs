@@ -60,7 +60,9 @@ impl Mesh {
             Some(Record::Ended(_)) => (Local::Ended, false),
             Some(Record::Held(state)) if state.is_partial() => (Local::Unknown, false),
             Some(Record::Held(state)) => {
-                if !state.is_live() || state.is_past_deadline(now) || self.is_overdue(state.ends_at(self.config.idle), now)
+                if !state.is_live()
+                    || state.is_past_deadline(now)
+                    || self.is_overdue(state.ends_at(self.config.idle), now)
                 {
                     return (Local::Ended, false);
                 }
@@ -102,7 +104,8 @@ impl Mesh {
                 answers.spawn(ask(holder.clone(), self.fetch_for(id, routes.view.hash())));
             }
             let mut decided = 0;
-            while let Ok(Some(answer)) = tokio::time::timeout(os::until(deadline), answers.join_next()).await {
+            while let Ok(Some(answer)) = tokio::time::timeout(os::until(deadline), answers.join_next()).await
+            {
                 match answer.ok().flatten() {
                     None | Some(FetchOutcome::Undecided) => continue,
                     Some(FetchOutcome::Absent) => decided += 1,

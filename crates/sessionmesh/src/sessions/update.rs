@@ -35,7 +35,11 @@ impl Sessions {
     ///
     /// # Errors
     /// See [`CommitError`]; only with [`CommitError::LevelMissed`] has anything been written.
-    pub async fn update(&self, id: &SessionId, edit: impl FnMut(&mut Edit<'_>)) -> Result<Committed, CommitError> {
+    pub async fn update(
+        &self,
+        id: &SessionId,
+        edit: impl FnMut(&mut Edit<'_>),
+    ) -> Result<Committed, CommitError> {
         let mut edit = edit;
         let mut attempt = 0;
         loop {
@@ -67,7 +71,12 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::update`].
-    pub async fn set(&self, id: &SessionId, name: &str, value: impl Into<Bytes>) -> Result<Committed, CommitError> {
+    pub async fn set(
+        &self,
+        id: &SessionId,
+        name: &str,
+        value: impl Into<Bytes>,
+    ) -> Result<Committed, CommitError> {
         let value = value.into();
         self.update(id, |edit| {
             edit.set(name, value.clone());

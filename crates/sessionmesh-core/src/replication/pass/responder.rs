@@ -52,7 +52,8 @@ impl PassResponder {
                 let records = wants
                     .iter()
                     .filter_map(|want| {
-                        table.read(&want.id, |record| record?.update(want.id, want.version.as_ref(), now.mono))
+                        table
+                            .read(&want.id, |record| record?.update(want.id, want.version.as_ref(), now.mono))
                     })
                     .collect();
                 ReplyStep::Records(records, None)
@@ -99,7 +100,9 @@ pub(super) fn approximate_bytes(update: &RecordUpdate) -> usize {
         Difference::State(state) => state
             .attributes
             .iter()
-            .map(|attribute| 20 + attribute.name.len() + attribute.value.as_ref().map_or(0, bytes::Bytes::len))
+            .map(|attribute| {
+                20 + attribute.name.len() + attribute.value.as_ref().map_or(0, bytes::Bytes::len)
+            })
             .sum(),
     };
     80 + attributes

@@ -1,10 +1,8 @@
 //! Clusters of several nodes in one process, on loopback.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Net, eventually};
+use cluster_tests::{Net, eventually};
 use sessionmesh::{AckLevel, CommitError, Event};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

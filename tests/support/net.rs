@@ -1,7 +1,5 @@
 //! Nodes on loopback that find each other quickly, each test's apart from all others'.
 
-#![allow(dead_code, missing_docs)]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -10,7 +8,8 @@ use std::time::Duration;
 use sessionmesh::{Cluster, Config};
 
 /// One test's cluster: its name keeps others out.
-pub(crate) struct Net {
+#[derive(Debug)]
+pub struct Net {
     cluster: String,
     multicast: bool,
     options: Vec<(&'static str, String)>,
@@ -30,20 +29,30 @@ impl Net {
         }
     }
 
-    pub(crate) fn multicast() -> Self {
+    /// Nodes that find each other by multicast on loopback.
+    pub fn multicast() -> Self {
         Self::new(true)
     }
 
-    pub(crate) fn seeds() -> Self {
+    /// Nodes that find each other by seeds.
+    pub fn seeds() -> Self {
         Self::new(false)
     }
 
-    pub(crate) fn with(mut self, key: &'static str, value: &str) -> Self {
+    /// The cluster's name.
+    pub fn name(&self) -> String {
+        self.cluster.clone()
+    }
+
+    /// With an option set on every node.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: &str) -> Self {
         self.options.push((key, value.into()));
         self
     }
 
-    pub(crate) fn config(&self, name: &str) -> Config {
+    /// The configuration of the next node.
+    pub fn config(&self, name: &str) -> Config {
         let mut config = Config::new();
         config.set("cluster", &self.cluster).unwrap().set("name", name).unwrap();
         config.set("bind", "127.0.0.1:0").unwrap().set("interface", "127.0.0.1").unwrap();
@@ -62,21 +71,27 @@ impl Net {
         config
     }
 
-    pub(crate) async fn node(&self, name: &str) -> Cluster {
+    /// Starts a node; it may not be ready yet.
+    pub async fn node(&self, name: &str) -> Cluster {
         let cluster = Cluster::start(self.config(name)).await.unwrap();
         self.known.lock().unwrap().push(cluster.address());
         cluster
     }
 
     /// Nodes n1, n2 ... that see each other and are ready.
-    pub(crate) async fn start(&self, count: usize) -> Vec<Cluster> {
+    pub async fn start(&self, count: usize) -> Vec<Cluster> {
         let mut nodes = Vec::new();
         for n in 1..=count {
             nodes.push(self.node(&format!("n{n}")).await);
         }
         for node in &nodes {
             eventually("the node is ready", || async {
-                let ready = node.members().await.iter().filter(|m| m.state == sessionmesh::MemberState::Ready).count();
+                let ready = node
+                    .members()
+                    .await
+                    .iter()
+                    .filter(|m| m.state == sessionmesh::MemberState::Ready)
+                    .count();
                 (node.is_ready().is_ok() && ready + 1 == count).then_some(())
             })
             .await;
@@ -94,7 +109,7 @@ fn level() -> tracing_subscriber::filter::LevelFilter {
 }
 
 /// Asks again until there is an answer, for ten seconds at most.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
     let waiting = async {
         loop {
             if let Some(answer) = probe().await {

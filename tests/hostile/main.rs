@@ -1,0 +1,247 @@
+//! Strangers, garbage and liars at the doors of running nodes: refused, counted, and without effect.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cluster_tests::{Net, eventually};
+use sessionmesh::{AckLevel, BootId, Cluster, MemberState, Mode, NodeName, SessionId};
+use sessionmesh_core::wire::{
+    Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+const SECRET: &[u8] = b"0123456789abcdef";
+
+fn hello(boot: u64, versions: (u32, u32)) -> Hello {
+    Hello {
+        versions,
+        boot: BootId::new(boot).unwrap(),
+        name: NodeName::new("liar").unwrap(),
+        address: "127.0.0.1:9".parse().unwrap(),
+        state: MemberState::Ready,
+        mode: Mode::AllPeers,
+        dial: 1,
+        members: Vec::new(),
+    }
+}
+
+/// A peer that has the secret, up to its Hello and the verdict on it.
+async fn greet(to: SocketAddr, key: &ClusterKey, hello: &Hello) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(to).await?;
+    let mut handshake = Handshake::new(Role::Dialer, [7; 24]);
+    stream.write_all(&handshake.preamble(key)).await?;
+    stream.write_all(&[]).await?;
+    let mut preamble = [0; PREAMBLE_BYTES];
+    stream.read_exact(&mut preamble).await?;
+    handshake.read_preamble(key, &preamble).map_err(std::io::Error::other)?;
+    stream.write_all(&handshake.seal(key, hello)).await?;
+    let mut seal = [0; SEAL_BYTES];
+    stream.read_exact(&mut seal).await?;
+    let mut body = vec![0; Handshake::hello_bytes(&seal).map_err(std::io::Error::other)?];
+    stream.read_exact(&mut body).await?;
+    handshake.open(key, &seal, &body).map_err(std::io::Error::other)?;
+    Ok(stream)
+}
+
+/// Until the other side closes.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let _ =
+        tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.expect("it closes");
+}
+
+fn caused(node: &Cluster, words: &str) -> u64 {
+    node.stats().causes.iter().filter(|(cause, _)| cause.contains(words)).map(|(_, count)| count).sum()
+}
+
+async fn counted(node: &Cluster, words: &str) {
+    eventually(&format!("{words:?} is counted"), || async { (caused(node, words) > 0).then_some(()) }).await;
+}
+
+struct Target {
+    net: Net,
+    nodes: Vec<Cluster>,
+    id: SessionId,
+}
+
+impl Target {
+    async fn new() -> Self {
+        let net = Net::seeds();
+        let nodes = net.start(2).await;
+        let id = nodes[0]
+            .at(AckLevel::All)
+            .create(|s| {
+                s.set("k", "v");
+            })
+            .await
+            .unwrap()
+            .id;
+        Self { net, nodes, id }
+    }
+
+    fn key(&self) -> ClusterKey {
+        ClusterKey::derive(&self.net.name(), SECRET)
+    }
+
+    /// Whatever happened: the members are members, and the session is as it was.
+    async fn unharmed(&self) {
+        for node in &self.nodes {
+            eventually("the other is the only member", || async {
+                let members = node.members().await;
+                (members.len() == 1 && members[0].name.as_str() != "liar").then_some(())
+            })
+            .await;
+            let session = node.sessions().load(&self.id).await.unwrap().unwrap();
+            assert_eq!(session.get("k").map(|value| &value[..]), Some(&b"v"[..]));
+        }
+        let written = self.nodes[0].at(AckLevel::All).set(&self.id, "probe", "1").await.unwrap();
+        assert_eq!((written.outcome.have, written.outcome.want), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn garbage_datagrams_and_those_of_others_change_nothing() {
+    let target = Target::new().await;
+    let node = &target.nodes[0];
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let heartbeat = Heartbeat {
+        boot: BootId::new(66).unwrap(),
+        counter: 1,
+        state: MemberState::Ready,
+        view: 0,
+        heard: Vec::new(),
+        address: "127.0.0.1:9".parse().unwrap(),
+    };
+    let wrong = heartbeat.seal(&ClusterKey::derive(&target.net.name(), b"another secret.."));
+    let foreign = heartbeat.seal(&ClusterKey::derive("another cluster", SECRET));
+    let ours = heartbeat.seal(&target.key());
+    let mut flipped = ours.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let long = vec![b'S'; 2_000];
+    for datagram in
+        [&b""[..], b"SMH1", b"M-SEARCH * HTTP/1.1", &wrong, &foreign, &flipped, &ours[..40], &long]
+    {
+        socket.send_to(datagram, node.address()).await.unwrap();
+    }
+    counted(node, "not a sessionmesh heartbeat").await;
+    counted(node, "of another cluster").await;
+    counted(node, "not made with this cluster's secret").await;
+    // An authentic heartbeat of somebody who is not there admits nobody.
+    socket.send_to(&ours, node.address()).await.unwrap();
+    target.unharmed().await;
+}
+
+#[tokio::test]
+async fn strangers_on_the_link_port_get_nothing_and_are_cut_off_in_time() {
+    let target = Target::new().await;
+    let node = &target.nodes[0];
+    let mut browser = TcpStream::connect(node.address()).await.unwrap();
+    browser.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), browser.read_to_end(&mut heard)).await.unwrap();
+    assert!(heard.is_empty(), "a stranger learns nothing");
+    counted(node, "handshake failed: not a sessionmesh node").await;
+
+    let wrong = ClusterKey::derive(&target.net.name(), b"another secret..");
+    assert!(greet(node.address(), &wrong, &hello(66, (1, 1))).await.is_err());
+    counted(node, "its hello was not made with this cluster's secret").await;
+    let foreign = ClusterKey::derive("another cluster", SECRET);
+    assert!(greet(node.address(), &foreign, &hello(66, (1, 1))).await.is_err());
+    counted(node, "handshake failed: of another cluster").await;
+
+    // One that says nothing is cut off after handshake_timeout.
+    let begun = tokio::time::Instant::now();
+    let mut silent = TcpStream::connect(node.address()).await.unwrap();
+    closed(&mut silent).await;
+    assert!((1..4).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    counted(node, "handshake failed: time-out").await;
+    target.unharmed().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_silent_connections_does_not_keep_members_out() {
+    let target = Target::new().await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(target.nodes[0].address()).await.unwrap());
+    }
+    eventually("the excess is refused", || async {
+        (target.nodes[0].stats().counts.handshakes_over_limit > 0).then_some(())
+    })
+    .await;
+    target.unharmed().await;
+    drop(idle);
+    let joiner = target.net.node("n3").await;
+    joiner.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_of_an_unknown_protocol_version_is_refused_by_name() {
+    let target = Target::new().await;
+    let mut stream = greet(target.nodes[0].address(), &target.key(), &hello(66, (9, 12))).await.unwrap();
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("liar speaks protocol versions 9 to 12"), "{said}");
+    counted(&target.nodes[0], "refused: Version").await;
+    target.unharmed().await;
+}
+
+/// A liar with the secret becomes a member, breaks the protocol, and is dropped for it.
+async fn misbehaves(bytes: Vec<u8>, cause: &str) {
+    let target = Target::new().await;
+    let node = &target.nodes[0];
+    let mut stream = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    stream.write_all(&Frame::Verdict(None).encode()).await.unwrap();
+    eventually("the liar is a member", || async {
+        node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
+    })
+    .await;
+    let _ = stream.write_all(&bytes).await;
+    counted(node, cause).await;
+    drop(stream);
+    target.unharmed().await;
+}
+
+#[tokio::test]
+async fn a_frame_longer_than_the_limit_closes_the_link() {
+    misbehaves(u32::MAX.to_be_bytes().to_vec(), "peer misbehaved: a frame of 4294967295 bytes").await;
+}
+
+#[tokio::test]
+async fn a_garbage_frame_closes_the_link() {
+    misbehaves(
+        [&8u32.to_be_bytes()[..], &[0xff; 8]].concat(),
+        "peer misbehaved: a frame that can't be decoded",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_frame_closes_the_link() {
+    misbehaves(0u32.to_be_bytes().to_vec(), "peer misbehaved: a frame with an invalid frame kind").await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_what_was_never_sent_closes_the_link() {
+    let ack = Ack { epoch: 1_000, upto: 1_000, ..Ack::default() };
+    misbehaves(Frame::Ack(ack).encode().to_vec(), "peer misbehaved: a frame with an invalid ack").await;
+}
+
+#[tokio::test]
+async fn a_second_verdict_closes_the_link() {
+    misbehaves(Frame::Verdict(None).encode().to_vec(), "peer misbehaved: an unexpected verdict").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_in_the_middle_of_a_frame_harms_nobody() {
+    let target = Target::new().await;
+    let node = &target.nodes[0];
+    let mut stream = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    stream.write_all(&Frame::Verdict(None).encode()).await.unwrap();
+    let frame = Frame::Ping(7).encode();
+    stream.write_all(&frame[..frame.len() - 1]).await.unwrap();
+    drop(stream);
+    target.unharmed().await;
+}

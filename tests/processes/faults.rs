@@ -1,0 +1,157 @@
+//! Nodes that die, stand still, and come back.
+
+use std::time::Duration;
+
+use cluster_tests::{Browser, Signal, eventually};
+
+use crate::processes;
+
+#[tokio::test]
+async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on() {
+    let mut cluster = processes().start(3).await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "k", "v").await;
+    eventually("the write has arrived", || async {
+        (browser.clone().value(&cluster.nodes[1], "k").await.as_deref() == Some("v")).then_some(())
+    })
+    .await;
+    let killed = tokio::time::Instant::now();
+    cluster.nodes[0].kill().await;
+    for node in &cluster.nodes[1..] {
+        node.sees(1).await;
+    }
+    let took = killed.elapsed();
+    println!("dropped by both others {took:?} after kill -9 (drop_time is 1 s)");
+    assert!(took < Duration::from_millis(900), "{took:?}: found by the refused connection, not by silence");
+    for node in &cluster.nodes[1..] {
+        assert_eq!(browser.value(node, "k").await.as_deref(), Some("v"));
+    }
+    cluster.restart(0).await;
+    assert_eq!(browser.value(&cluster.nodes[0], "k").await.as_deref(), Some("v"));
+    cluster.formed().await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_the_crash_of_the_node_that_answered() {
+    for level in ["one", "all"] {
+        let mut cluster = processes().by_seeds().with(&format!("--ack={level}")).start(3).await;
+        let mut browser = Browser::new();
+        for round in 0..6 {
+            let writer = round % 3;
+            let value = format!("v{round}");
+            browser.put(&cluster.nodes[writer], "k", &value).await;
+            cluster.nodes[writer].kill().await;
+            let mut survivors = (0..3).filter(|index| *index != writer);
+            let (first, second) = (survivors.next().unwrap(), survivors.next().unwrap());
+            // At `one`, one of both has it; the other has it as soon as they have compared.
+            eventually("a survivor has the write", || async {
+                let values = [
+                    browser.clone().value(&cluster.nodes[first], "k").await,
+                    browser.clone().value(&cluster.nodes[second], "k").await,
+                ];
+                values.contains(&Some(value.clone())).then_some(())
+            })
+            .await;
+            if level == "all" {
+                for index in [first, second] {
+                    assert_eq!(browser.value(&cluster.nodes[index], "k").await, Some(value.clone()));
+                }
+            }
+            cluster.restart(writer).await;
+            cluster.formed().await;
+            eventually("the restarted node has it", || async {
+                (browser.clone().value(&cluster.nodes[writer], "k").await == Some(value.clone()))
+                    .then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
+    let cluster = processes().with("--ack=all").with("--ack-timeout=200ms").start(3).await;
+    let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "before").await;
+    let mut logged_out = Browser::new();
+    logged_out.put(a, "k", "v").await;
+    c.signal(Signal::STOP);
+    // Not dropped yet: the level can't be reached, and the caller is told.
+    let missed = browser.post(a, "/put?k=k&v=missed").await;
+    assert_eq!((missed.status, missed.body.trim()), (504, "2 of 3"));
+    assert_eq!(browser.value(b, "k").await.as_deref(), Some("missed"), "kept, and sent to those that answer");
+    a.sees(1).await;
+    b.sees(1).await;
+    browser.put(b, "k", "after").await;
+    assert_eq!(logged_out.clone().post(b, "/logout").await.status, 200);
+
+    c.signal(Signal::CONT);
+    // From the first moment: what it says is not from before.
+    for _ in 0..20 {
+        let answer = browser.clone().get(c, "/get?k=k").await;
+        match answer.status {
+            200 => assert_eq!(answer.body, "after"),
+            503 => assert!(browser.cookie.is_some()),
+            status => panic!("{status}: {}", answer.body),
+        }
+        let ended = logged_out.clone().get(c, "/session").await;
+        assert!(matches!(ended.status, 404 | 503), "{ended:?}");
+    }
+    cluster.formed().await;
+    assert_eq!(browser.value(c, "k").await.as_deref(), Some("after"));
+    assert_eq!(logged_out.get(c, "/session").await.status, 404);
+    assert!(c.cause("doubt").await >= 1);
+}
+
+#[tokio::test]
+async fn a_stopped_node_does_not_delay_writes_at_level_async() {
+    let cluster = processes().start(3).await;
+    let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "0").await;
+    c.signal(Signal::STOP);
+    let mut slowest = Duration::ZERO;
+    for n in 0..200 {
+        let begun = tokio::time::Instant::now();
+        browser.put(if n % 2 == 0 { a } else { b }, "k", &n.to_string()).await;
+        slowest = slowest.max(begun.elapsed());
+    }
+    println!("slowest of 200 writes with one node stopped: {slowest:?}");
+    assert!(slowest < Duration::from_millis(250), "{slowest:?}");
+    c.signal(Signal::CONT);
+    cluster.formed().await;
+    eventually("the woken node has caught up", || async {
+        let answer = browser.clone().get(c, "/get?k=k").await;
+        (answer.status == 200 && answer.body == "199").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session() {
+    let mut cluster = processes().with("--ack=all").start(3).await;
+    for round in 0..5 {
+        let mut browser = Browser::new();
+        browser.put(&cluster.nodes[0], "k", "old").await;
+        let mut writer = browser.clone();
+        let victim = &cluster.nodes[0];
+        let (answer, ()) = tokio::join!(writer.try_post(victim, "/put?k=k&v=new"), async {
+            tokio::time::sleep(Duration::from_micros(200 * round)).await;
+            victim.signal(Signal::KILL);
+        });
+        cluster.nodes[0].ended().await;
+        cluster.nodes[1].sees(1).await;
+        cluster.nodes[2].sees(1).await;
+        let (mut one, mut two) = (browser.clone(), browser.clone());
+        let values = [one.value(&cluster.nodes[1], "k").await, two.value(&cluster.nodes[2], "k").await];
+        if answer.is_some_and(|answer| answer.status == 200) {
+            assert_eq!(values, [Some("new".into()), Some("new".into())], "it was acknowledged");
+        }
+        for value in values {
+            assert!(matches!(value.as_deref(), Some("old" | "new")), "{value:?}");
+        }
+        cluster.restart(0).await;
+        cluster.formed().await;
+    }
+}

@@ -1,0 +1,188 @@
+//! The ordinary life of a cluster: start, serve, deploy, stop.
+
+use cluster_tests::{Browser, Signal, eventually};
+use serde_json::json;
+
+use crate::processes;
+
+#[tokio::test]
+async fn a_session_follows_its_user_over_three_nodes() {
+    let cluster = processes().with("--ack=all").start(3).await;
+    let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "1").await;
+    let cookie = browser.cookie.clone();
+    for node in [a, b, c] {
+        assert_eq!(browser.value(node, "k").await.as_deref(), Some("1"));
+    }
+    browser.put(b, "k", "2").await;
+    browser.post(c, "/del?k=absent").await;
+    browser.put(c, "long", "v").await;
+    assert_eq!(browser.post(a, "/put?k=long&v=v&n=10").await.body, "v");
+    assert_eq!(browser.value(b, "long").await.as_deref(), Some("v:xxxxxxxx"));
+    browser.post(a, "/del?k=long").await;
+    assert_eq!(browser.value(c, "long").await, None);
+    assert_eq!(browser.cookie, cookie);
+
+    let shown = browser.get(b, "/session").await;
+    let shown: serde_json::Value = serde_json::from_str(&shown.body).unwrap();
+    assert_eq!((&shown["node"], &shown["attributes"]), (&json!("n2"), &json!({"k": "2"})));
+    assert_eq!(shown["id"].as_str(), cookie.as_deref());
+}
+
+#[tokio::test]
+async fn an_equal_value_is_no_write_and_reads_make_no_session() {
+    let cluster = processes().by_seeds().start(1).await;
+    let node = &cluster.nodes[0];
+    let mut browser = Browser::new();
+    assert_eq!(browser.get(node, "/get?k=a").await.status, 404);
+    assert_eq!(browser.get(node, "/session").await.status, 404);
+    assert_eq!(browser.post(node, "/logout").await.status, 200);
+    assert_eq!(browser.cookie, None);
+    assert_eq!(browser.get(node, "/count").await.body, "0");
+    browser.put(node, "a", "1").await;
+    let before = node.counter("commits").await;
+    browser.put(node, "a", "1").await;
+    assert_eq!(node.counter("commits").await, before);
+    assert_eq!(browser.post(node, "/bulk?n=50&attrs=2&bytes=10").await.body, "51");
+}
+
+#[tokio::test]
+async fn login_changes_the_id_and_logout_ends_it_on_every_node() {
+    let cluster = processes().with("--ack=all").start(2).await;
+    let [a, b] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "cart", "tea").await;
+    let mut planted = browser.clone();
+    assert_eq!(browser.post(b, "/login?user=ada").await.status, 200);
+    assert_ne!(browser.cookie, planted.cookie);
+    for node in [a, b] {
+        assert_eq!(browser.value(node, "cart").await.as_deref(), Some("tea"));
+        assert_eq!(browser.value(node, "user").await.as_deref(), Some("ada"));
+        assert_eq!(planted.clone().get(node, "/session").await.status, 404);
+    }
+    let stolen = browser.clone();
+    assert_eq!(browser.post(a, "/logout").await.status, 200);
+    assert_eq!(browser.cookie, None);
+    for node in [a, b] {
+        assert_eq!(stolen.clone().get(node, "/session").await.status, 404);
+    }
+    // A write with the dead cookie begins another session; the old one stays dead.
+    planted.put(b, "new", "1").await;
+    assert_eq!(planted.value(a, "cart").await, None);
+    let destroyed = a.counter("destroyed").await + b.counter("destroyed").await;
+    assert_eq!(destroyed, 1, "one logout, one event; the change of id is none");
+}
+
+#[tokio::test]
+async fn a_slow_request_learns_that_the_session_ended_meanwhile() {
+    let cluster = processes().with("--ack=all").start(2).await;
+    let [a, b] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "1").await;
+    let mut slow = browser.clone();
+    let (late, ()) = tokio::join!(slow.post(a, "/slow?k=late&v=1&ms=400"), async {
+        eventually("the slow request runs", || async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            Some(())
+        })
+        .await;
+        assert_eq!(browser.clone().post(b, "/logout").await.status, 200);
+    });
+    assert_eq!(late.status, 409, "{late:?}");
+    assert!(late.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    for node in [a, b] {
+        assert_eq!(browser.clone().get(node, "/session").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn two_slow_requests_that_write_different_attributes_both_count() {
+    let cluster = processes().with("--ack=all").start(2).await;
+    let [a, b] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "base", "0").await;
+    let (mut one, mut two) = (browser.clone(), browser.clone());
+    let (x, y) = tokio::join!(one.post(a, "/slow?k=x&v=1&ms=200"), two.post(b, "/slow?k=y&v=2&ms=200"));
+    assert_eq!((x.status, y.status), (200, 200));
+    for node in [a, b] {
+        for (key, value) in [("base", "0"), ("x", "1"), ("y", "2")] {
+            assert_eq!(browser.value(node, key).await.as_deref(), Some(value));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_hands_over_and_serves_no_more() {
+    let mut cluster = processes().start(3).await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "k", "v").await;
+    browser.post(&cluster.nodes[0], "/bulk?n=500&attrs=2&bytes=100").await;
+    assert_eq!(browser.post(&cluster.nodes[0], "/leave").await.status, 200);
+    for node in &cluster.nodes[1..] {
+        node.sees(1).await;
+        assert_eq!(browser.get(node, "/count").await.body, "501");
+        assert_eq!(browser.value(node, "k").await.as_deref(), Some("v"));
+    }
+    let refused = browser.get(&cluster.nodes[0], "/get?k=k").await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(browser.cookie.is_some(), "a node that does not serve takes no cookie away");
+    assert_eq!(browser.get(&cluster.nodes[0], "/readyz").await.status, 503);
+    assert_eq!(browser.get(&cluster.nodes[0], "/livez").await.status, 200);
+    cluster.nodes[0].signal(Signal::TERM);
+    assert!(cluster.nodes[0].ended().await.success());
+}
+
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    let mut cluster = processes().with("--ack=one").start(3).await;
+    let mut browser = Browser::new();
+    browser.post(&cluster.nodes[0], "/bulk?n=200&attrs=1&bytes=50").await;
+    for index in 0..3 {
+        browser.put(&cluster.nodes[(index + 1) % 3], &format!("k{index}"), "v").await;
+        cluster.nodes[index].signal(Signal::TERM);
+        assert!(cluster.nodes[index].ended().await.success());
+        browser.put(&cluster.nodes[(index + 2) % 3], &format!("gone{index}"), "v").await;
+        cluster.restart(index).await;
+        cluster.formed().await;
+    }
+    for node in &cluster.nodes {
+        assert_eq!(browser.get(node, "/count").await.body, "201");
+        for index in 0..3 {
+            assert_eq!(browser.value(node, &format!("k{index}")).await.as_deref(), Some("v"));
+            assert_eq!(browser.value(node, &format!("gone{index}")).await.as_deref(), Some("v"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_sessions_end_on_every_node_and_are_announced_once() {
+    let cluster = processes().with("--idle=1s").with("--ack=all").start(3).await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "k", "v").await;
+    let used = browser.clone();
+    let mut unused = Browser::new();
+    unused.put(&cluster.nodes[1], "k", "v").await;
+    // Reads spread over the nodes keep a session alive.
+    for round in 0..16 {
+        let mut used = used.clone();
+        assert_eq!(used.value(&cluster.nodes[round % 3], "k").await.as_deref(), Some("v"), "round {round}");
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    for node in &cluster.nodes {
+        assert_eq!(unused.clone().get(node, "/session").await.status, 404);
+    }
+    eventually("the used one ends too", || async {
+        let mut counts = Vec::new();
+        for node in &cluster.nodes {
+            counts.push(browser.clone().get(node, "/count").await.body);
+        }
+        (counts == ["0", "0", "0"]).then_some(())
+    })
+    .await;
+    let mut expired = 0;
+    for node in &cluster.nodes {
+        expired += node.counter("expired").await;
+    }
+    assert_eq!(expired, 2);
+}

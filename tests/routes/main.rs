@@ -1,0 +1,364 @@
+//! The scenarios of tower-sessions' own route tests, with this store: in both strengths, on one node,
+//! and with every request sent to another node of three.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::routing::get;
+use cluster_tests::Net;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, Request, StatusCode};
+use sessionmesh::{AckLevel, Cluster};
+use sessionmesh_axum::{CookieConfig, SessionMeshLayer, SessionMeshStore};
+use tower::ServiceExt;
+use tower_sessions::cookie::time::{Duration as CookieDuration, OffsetDateTime};
+use tower_sessions::{Expiry, Session, SessionManagerLayer};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strength {
+    /// The store behind the unmodified layer.
+    Alone,
+    /// With `SessionMeshLayer` outside.
+    Layered,
+}
+
+/// The application on every node; each request goes to the next.
+struct App {
+    _net: Net,
+    nodes: Vec<Cluster>,
+    routers: Vec<Router>,
+    turn: usize,
+}
+
+fn routes() -> Router {
+    Router::new()
+        .route("/", get(async |_: Session| "Hello, world!"))
+        .route("/insert", get(async |session: Session| session.insert("foo", 42).await.unwrap()))
+        .route(
+            "/get",
+            get(async |session: Session| format!("{}", session.get::<usize>("foo").await.unwrap().unwrap())),
+        )
+        .route(
+            "/get_value",
+            get(async |session: Session| format!("{:?}", session.get_value("foo").await.unwrap())),
+        )
+        .route(
+            "/remove",
+            get(async |session: Session| {
+                session.remove::<usize>("foo").await.unwrap();
+            }),
+        )
+        .route("/clear", get(async |session: Session| session.clear().await))
+        .route("/cycle_id", get(async |session: Session| session.cycle_id().await.unwrap()))
+        .route("/flush", get(async |session: Session| session.flush().await.unwrap()))
+        .route(
+            "/set_expiry",
+            get(async |session: Session| {
+                let tomorrow = OffsetDateTime::now_utc() + CookieDuration::days(1);
+                session.set_expiry(Some(Expiry::AtDateTime(tomorrow)));
+                session.insert("foo", 42).await.unwrap();
+            }),
+        )
+        .route("/remove_expiry", get(async |session: Session| session.set_expiry(None)))
+        .route(
+            "/set/{key}/{value}",
+            get(async |session: Session, path: axum::extract::Path<(String, String)>| {
+                session.insert(&path.0.0, &path.0.1).await.unwrap();
+            }),
+        )
+        .route(
+            "/slow/{key}/{ms}",
+            get(async |session: Session, path: axum::extract::Path<(String, u64)>| {
+                let _ = session.get_value(&path.0.0).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(path.0.1)).await;
+                session.insert(&path.0.0, "slow").await.unwrap();
+            }),
+        )
+        .route(
+            "/all",
+            get(async |session: Session| {
+                let mut all = Vec::new();
+                for key in ["a", "b", "c", "foo"] {
+                    if let Some(value) = session.get_value(key).await.unwrap() {
+                        all.push(format!("{key}={value}"));
+                    }
+                }
+                all.join(" ")
+            }),
+        )
+}
+
+impl App {
+    async fn new(strength: Strength, nodes: usize, max_age: Option<CookieDuration>) -> Self {
+        let net = Net::seeds();
+        let nodes = net.start(nodes).await;
+        let routers = nodes
+            .iter()
+            .map(|node| {
+                let store = SessionMeshStore::new(node).with_level(AckLevel::All);
+                let mut sessions = SessionManagerLayer::new(store.clone()).with_secure(true);
+                if let Some(max_age) = max_age {
+                    sessions = sessions.with_expiry(Expiry::OnInactivity(max_age));
+                }
+                let app = routes().layer(sessions);
+                match strength {
+                    Strength::Alone => app,
+                    Strength::Layered => {
+                        app.layer(SessionMeshLayer::new(node, store, CookieConfig::default()))
+                    }
+                }
+            })
+            .collect();
+        Self { _net: net, nodes, routers, turn: 0 }
+    }
+
+    fn next(&mut self) -> Router {
+        self.turn += 1;
+        self.routers[self.turn % self.routers.len()].clone()
+    }
+
+    async fn get(&mut self, path: &str, cookie: Option<&str>) -> Answer {
+        ask(self.next(), path, cookie).await
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+async fn ask(router: Router, path: &str, cookie: Option<&str>) -> Answer {
+    let mut request = Request::builder().uri(path);
+    if let Some(cookie) = cookie {
+        request = request.header(COOKIE, format!("id={cookie}"));
+    }
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    Answer { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+}
+
+impl Answer {
+    /// The session cookie that was set, with its attributes.
+    fn set_cookie(&self) -> Option<&str> {
+        self.headers.get(SET_COOKIE).map(|header| header.to_str().unwrap())
+    }
+
+    fn cookie(&self) -> String {
+        let set = self.set_cookie().expect("a cookie is set");
+        set.strip_prefix("id=").and_then(|rest| rest.split(';').next()).unwrap().into()
+    }
+}
+
+macro_rules! scenarios {
+    ($($name:ident;)*) => {
+        mod alone_on_one_node { $(
+            #[tokio::test] async fn $name() { super::$name(super::Strength::Alone, 1).await; }
+        )* }
+        mod alone_on_three_nodes { $(
+            #[tokio::test] async fn $name() { super::$name(super::Strength::Alone, 3).await; }
+        )* }
+        mod layered_on_one_node { $(
+            #[tokio::test] async fn $name() { super::$name(super::Strength::Layered, 1).await; }
+        )* }
+        mod layered_on_three_nodes { $(
+            #[tokio::test] async fn $name() { super::$name(super::Strength::Layered, 3).await; }
+        )* }
+    };
+}
+
+scenarios! {
+    no_session_set;
+    bogus_session_cookie;
+    malformed_session_cookie;
+    insert_session;
+    session_max_age;
+    get_session;
+    get_no_value;
+    remove_last_value;
+    cycle_session_id;
+    flush_session;
+    flush_with_no_session;
+    set_expiry;
+    change_expiry_type;
+    parallel_requests_that_write_different_attributes;
+    clear_removes_everything;
+    save_after_destroy;
+    change_of_id_under_a_parallel_write;
+}
+
+async fn no_session_set(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/", None).await;
+    assert_eq!((answer.status, answer.set_cookie()), (StatusCode::OK, None));
+}
+
+async fn bogus_session_cookie(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/insert", Some("AAAAAAAAAAAAAAAAAAAAAA")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_ne!(answer.cookie(), "AAAAAAAAAAAAAAAAAAAAAA");
+}
+
+async fn malformed_session_cookie(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/", Some("malformed")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_ne!(answer.cookie(), "malformed");
+}
+
+async fn insert_session(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/insert", None).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let set = answer.set_cookie().unwrap();
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && set.contains("Secure"), "{set}");
+    assert!(set.contains("Path=/"), "{set}");
+    assert_eq!(answer.cookie().len(), 22);
+}
+
+async fn session_max_age(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, Some(CookieDuration::days(7))).await;
+    let set = app.get("/insert", None).await;
+    assert!(set.set_cookie().unwrap().contains("Max-Age=604800"));
+}
+
+async fn get_session(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    for _ in 0..3 {
+        let answer = app.get("/get", Some(&cookie)).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "42"));
+    }
+}
+
+async fn get_no_value(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/get_value", None).await;
+    assert_eq!(answer.body, "None");
+}
+
+async fn remove_last_value(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    app.get("/remove", Some(&cookie)).await;
+    assert_eq!(app.get("/get_value", Some(&cookie)).await.body, "None");
+}
+
+async fn cycle_session_id(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let first = app.get("/insert", None).await.cookie();
+    let second = app.get("/cycle_id", Some(&first)).await.cookie();
+    assert_ne!(first, second);
+    for _ in 0..3 {
+        assert_eq!(app.get("/get", Some(&second)).await.body, "42");
+        assert_eq!(app.get("/get_value", Some(&first)).await.body, "None");
+    }
+}
+
+async fn flush_session(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    let flushed = app.get("/flush", Some(&cookie)).await;
+    assert!(flushed.set_cookie().unwrap().contains("Max-Age=0"), "{:?}", flushed.set_cookie());
+    for _ in 0..3 {
+        assert_eq!(app.get("/get_value", Some(&cookie)).await.body, "None");
+    }
+}
+
+async fn flush_with_no_session(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let answer = app.get("/flush", None).await;
+    assert_eq!((answer.status, answer.set_cookie()), (StatusCode::OK, None));
+}
+
+async fn set_expiry(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let set = app.get("/set_expiry", None).await;
+    let max_age: u64 = set
+        .set_cookie()
+        .and_then(|set| set.split("Max-Age=").nth(1)?.split(';').next()?.parse().ok())
+        .expect("a Max-Age");
+    assert!((86_390..=86_400).contains(&max_age), "{max_age}");
+}
+
+async fn change_expiry_type(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, Some(CookieDuration::days(7))).await;
+    let first = app.get("/insert", None).await;
+    assert!(first.set_cookie().unwrap().contains("Max-Age=604800"));
+    let second = app.get("/remove_expiry", Some(&first.cookie())).await;
+    assert!(!second.set_cookie().unwrap().contains("Max-Age"), "{:?}", second.set_cookie());
+    assert_eq!(app.get("/get", Some(&first.cookie())).await.body, "42");
+}
+
+// What no official store does.
+
+async fn parallel_requests_that_write_different_attributes(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    let (one, two) = (app.next(), app.next());
+    let (a, b) = tokio::join!(ask(one, "/slow/a/100", Some(&cookie)), ask(two, "/slow/b/100", Some(&cookie)));
+    assert_eq!((a.status, b.status), (StatusCode::OK, StatusCode::OK));
+    for _ in 0..3 {
+        assert_eq!(app.get("/all", Some(&cookie)).await.body, "a=\"slow\" b=\"slow\" foo=42");
+    }
+}
+
+async fn clear_removes_everything(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    app.get("/set/a/1", Some(&cookie)).await;
+    app.get("/clear", Some(&cookie)).await;
+    for _ in 0..3 {
+        assert_eq!(app.get("/all", Some(&cookie)).await.body, "");
+    }
+    app.get("/set/b/2", Some(&cookie)).await;
+    assert_eq!(app.get("/all", Some(&cookie)).await.body, "b=\"2\"");
+}
+
+async fn save_after_destroy(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    let (one, two) = (app.next(), app.next());
+    let (late, ()) = tokio::join!(ask(one, "/slow/a/200", Some(&cookie)), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ask(two, "/flush", Some(&cookie)).await;
+    });
+    let expected = match strength {
+        Strength::Alone => StatusCode::INTERNAL_SERVER_ERROR,
+        Strength::Layered => StatusCode::CONFLICT,
+    };
+    assert_eq!(late.status, expected);
+    for _ in 0..3 {
+        assert_eq!(app.get("/all", Some(&cookie)).await.body, "", "a logged-out session stays so");
+    }
+}
+
+async fn change_of_id_under_a_parallel_write(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let old = app.get("/insert", None).await.cookie();
+    // One request cycles the id; another, which began before, has written a by then, and a third
+    // writes b too late.
+    app.get("/set/a/1", Some(&old)).await;
+    let (one, two) = (app.next(), app.next());
+    let (late, cycled) = tokio::join!(ask(one, "/slow/b/200", Some(&old)), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ask(two, "/cycle_id", Some(&old)).await
+    });
+    assert!(
+        matches!(late.status, StatusCode::CONFLICT | StatusCode::INTERNAL_SERVER_ERROR),
+        "{}",
+        late.status
+    );
+    let new = cycled.cookie();
+    for _ in 0..3 {
+        assert_eq!(app.get("/all", Some(&new)).await.body, "a=\"1\" foo=42");
+        assert_eq!(app.get("/all", Some(&old)).await.body, "");
+    }
+    if strength == Strength::Layered {
+        let destroyed: u64 = app.nodes.iter().map(|node| node.stats().counts.destroyed).sum();
+        assert_eq!(destroyed, 0, "one change of id, no end");
+    }
+}

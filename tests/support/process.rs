@@ -1,0 +1,302 @@
+//! Nodes as processes, driven from outside.
+
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{COOKIE, HeaderMap, SET_COOKIE};
+use reqwest::{Client, Method};
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+pub use rustix::process::Signal;
+
+use crate::eventually;
+
+/// One test's cluster of processes.
+#[derive(Debug)]
+pub struct Processes {
+    program: String,
+    cluster: String,
+    flags: Vec<String>,
+    seeds: bool,
+    /// In the order in which they were started.
+    pub nodes: Vec<NodeProcess>,
+}
+
+/// A node, and where it is.
+#[derive(Debug)]
+pub struct NodeProcess {
+    name: String,
+    child: Option<Child>,
+    http: String,
+    /// Where links are accepted.
+    pub address: String,
+}
+
+impl Processes {
+    /// A cluster of this program (`env!("CARGO_BIN_EXE_session-node-under-test")`) that finds itself
+    /// by multicast.
+    pub fn new(program: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            program: program.into(),
+            cluster: format!("processes-{}-{number}", std::process::id()),
+            flags: Vec::new(),
+            seeds: false,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// By seeds instead.
+    #[must_use]
+    pub fn by_seeds(mut self) -> Self {
+        self.seeds = true;
+        self
+    }
+
+    /// With a flag on every node.
+    #[must_use]
+    pub fn with(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    fn command(&self, name: &str, http: &str, bind: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--name", name, "--http", http, "--bind", bind, "--insecure", "--drain=100ms"]);
+        command.args([
+            "--frequency=100ms",
+            "--drop-time=1s",
+            "--set=join_wait=500ms",
+            "--set=fetch_timeout=250ms",
+        ]);
+        command.arg(format!("--set=cluster={}", self.cluster));
+        if self.seeds {
+            let known: Vec<String> =
+                self.nodes.iter().map(|node| format!("--seed={}", node.address)).collect();
+            command.args(if known.is_empty() { vec!["--seed=127.0.0.1:9".into()] } else { known });
+        } else {
+            command.args(["--multicast=228.0.0.4:45564", "--interface=127.0.0.1"]);
+        }
+        command.args(&self.flags).stdout(Stdio::piped()).kill_on_drop(true);
+        let log = std::env::var("TEST_LOG").unwrap_or_else(|_| "error".into());
+        command.env("RUST_LOG", log);
+        command
+    }
+
+    /// Starts a node that must come up.
+    pub async fn start_one(&mut self, name: &str) -> usize {
+        let node = self.launch(name, "127.0.0.1:0", "127.0.0.1:0").await;
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    async fn launch(&self, name: &str, http: &str, bind: &str) -> NodeProcess {
+        let mut child = self.command(name, http, bind).spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let said = tokio::time::timeout(Duration::from_secs(10), stdout.read_line(&mut line)).await;
+        said.expect("a node says within 10 s where it is").unwrap();
+        let place: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} did not start: {line:?}"));
+        let text = |key: &str| place[key].as_str().unwrap().to_owned();
+        NodeProcess { name: name.into(), child: Some(child), http: text("http"), address: text("address") }
+    }
+
+    /// Starts a node that must fail, and gives back what it said.
+    pub async fn start_failing(&self, name: &str, flags: &[&str]) -> String {
+        let mut command = self.command(name, "127.0.0.1:0", "127.0.0.1:0");
+        command.args(flags).stderr(Stdio::piped());
+        let ended = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+        let Output { status, stderr, .. } = ended.expect("a node that can't start ends within 10 s").unwrap();
+        assert!(!status.success());
+        String::from_utf8_lossy(&stderr).into_owned()
+    }
+
+    /// Starts nodes n1, n2, ... and waits until they are ready and see each other.
+    pub async fn start(mut self, count: usize) -> Self {
+        for n in 1..=count {
+            self.start_one(&format!("n{n}")).await;
+        }
+        self.formed().await;
+        self
+    }
+
+    /// Starts a node again, on the same ports.
+    pub async fn restart(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let again = self.launch(&node.name, &node.http, &node.address).await;
+        self.nodes[index] = again;
+        self.nodes[index].ready().await;
+    }
+
+    /// Waits until all that run are ready and see each other.
+    pub async fn formed(&self) {
+        let running: Vec<&NodeProcess> = self.nodes.iter().filter(|node| node.child.is_some()).collect();
+        for node in &running {
+            node.ready().await;
+            node.sees(running.len() - 1).await;
+        }
+    }
+}
+
+impl NodeProcess {
+    /// An address of this node.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = self.child.as_ref().and_then(Child::id).expect("the node runs");
+        Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// `kill -9`, and waits until it is dead.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().expect("the node runs");
+        child.kill().await.unwrap();
+    }
+
+    /// Waits for the process to end, ten seconds at most.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the node runs");
+        tokio::time::timeout(Duration::from_secs(10), child.wait())
+            .await
+            .expect("it ends within 10 s")
+            .unwrap()
+    }
+
+    /// Waits until it serves.
+    pub async fn ready(&self) {
+        eventually(&format!("{} is ready", self.name), || async {
+            let answer = reqwest::get(self.url("/readyz")).await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it sees so many ready members.
+    pub async fn sees(&self, count: usize) {
+        eventually(&format!("{} sees {count} members", self.name), || async {
+            let members = self.json("/members").await?;
+            let ready = members.as_array()?.iter().filter(|member| member["state"] == "ready").count();
+            (ready == count && members.as_array()?.len() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// What it answers, as JSON.
+    pub async fn json(&self, path: &str) -> Option<Value> {
+        reqwest::get(self.url(path)).await.ok()?.json().await.ok()
+    }
+
+    /// A counter of its stats.
+    pub async fn counter(&self, name: &str) -> u64 {
+        self.json("/stats").await.and_then(|stats| stats["counts"][name].as_u64()).unwrap_or_default()
+    }
+
+    /// How often something was counted by a cause that contains these words.
+    pub async fn cause(&self, words: &str) -> u64 {
+        let stats = self.json("/stats").await.unwrap_or_default();
+        let causes = stats["causes"].as_object().cloned().unwrap_or_default();
+        causes.iter().filter(|(cause, _)| cause.contains(words)).filter_map(|(_, count)| count.as_u64()).sum()
+    }
+}
+
+/// A browser with one cookie, which it sends to whichever node it asks.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    client: Client,
+    /// The session cookie's value.
+    pub cookie: Option<String>,
+}
+
+/// What a node answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: String,
+}
+
+impl Default for Browser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Browser {
+    /// Without a cookie.
+    pub fn new() -> Self {
+        let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        Self { client, cookie: None }
+    }
+
+    async fn ask(&mut self, method: Method, node: &NodeProcess, path: &str) -> Answer {
+        self.try_ask(method, node, path)
+            .await
+            .unwrap_or_else(|error| panic!("{path} on {}: {error}", node.name))
+    }
+
+    async fn try_ask(
+        &mut self,
+        method: Method,
+        node: &NodeProcess,
+        path: &str,
+    ) -> Result<Answer, reqwest::Error> {
+        let mut request = self.client.request(method, node.url(path));
+        if let Some(cookie) = &self.cookie {
+            request = request.header(COOKIE, format!("id={cookie}"));
+        }
+        let answer = request.send().await?;
+        for header in answer.headers().get_all(SET_COOKIE) {
+            let value = header.to_str().unwrap().strip_prefix("id=").and_then(|rest| rest.split(';').next());
+            self.cookie = value.filter(|value| !value.is_empty()).map(Into::into);
+        }
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Ok(Answer { status, headers, body: answer.text().await? })
+    }
+
+    /// GET.
+    pub async fn get(&mut self, node: &NodeProcess, path: &str) -> Answer {
+        self.ask(Method::GET, node, path).await
+    }
+
+    /// POST.
+    pub async fn post(&mut self, node: &NodeProcess, path: &str) -> Answer {
+        self.ask(Method::POST, node, path).await
+    }
+
+    /// POST to a node that may be dying.
+    pub async fn try_post(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
+        self.try_ask(Method::POST, node, path).await.ok()
+    }
+
+    /// Sets an attribute; it must work.
+    pub async fn put(&mut self, node: &NodeProcess, key: &str, value: &str) {
+        let answer = self.post(node, &format!("/put?k={key}&v={value}")).await;
+        assert_eq!((answer.status, &*answer.body), (200, value), "put {key} on {}", node.name);
+    }
+
+    /// An attribute; it must be decided.
+    pub async fn value(&mut self, node: &NodeProcess, key: &str) -> Option<String> {
+        let answer = self.get(node, &format!("/get?k={key}")).await;
+        match answer.status {
+            200 => Some(answer.body),
+            404 => None,
+            status => panic!("get {key} on {}: {status} {}", node.name, answer.body),
+        }
+    }
+}
