@@ -1,5 +1,7 @@
 //! Strangers, garbage and liars at the doors of running nodes: refused, counted, and without effect.
 
+#![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -185,6 +187,18 @@ async fn a_peer_of_an_unknown_protocol_version_is_refused_by_name() {
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("liar speaks protocol versions 9 to 12"), "{said}");
     counted(&target.nodes[0], "refused: Version").await;
+    target.unharmed().await;
+}
+
+#[tokio::test]
+async fn a_peer_of_another_mode_is_refused_and_both_are_named() {
+    let target = Target::new().await;
+    let other = Hello { mode: Mode::BackupOnly { copies: 2 }, ..hello(66, (1, 1)) };
+    let mut stream = greet(target.nodes[0].address(), &target.key(), &other).await.unwrap();
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("liar is backup-only with copies = 2, n1 is all-peers"), "{said}");
     target.unharmed().await;
 }
 

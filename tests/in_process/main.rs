@@ -1,5 +1,7 @@
 //! Clusters of several nodes in one process, on loopback.
 
+#![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
+
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually};

@@ -10,11 +10,12 @@ use crate::processes;
 async fn a_node_that_can_not_start_says_what_would_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--set=drop_tme=3s"], &["drop_tme", "did you mean \"drop_time\""]),
         (&["--set=drop_time=250ms"], &["drop_time = 250ms is less than 3 x frequency", "300ms"]),
         (&["--set=interface=nosuch0"], &["interface = \"nosuch0\" can't be used", "lo (127.0.0.1)"]),
         (&["--mode=backup"], &["mode = \"backup\" is not usable: use all-peers or backup-only"]),
+        (&["--mode=backup-only"], &["mode = \"backup-only\" is not available in this version"]),
         (&["--config=/nonexistent.toml"], &["/nonexistent.toml"]),
         (&["--secret-file=/nonexistent.secret"], &["/nonexistent.secret"]),
         (&["--set=auto_bind=1", "--set", &format!("bind={taken}")], &[&taken, "auto_bind"]),
@@ -74,14 +75,6 @@ async fn a_name_that_a_live_node_has_is_refused_and_the_error_names_both() {
     let cluster = processes().start(2).await;
     let said = cluster.start_failing("n2", &[]).await;
     assert!(said.contains("the name n2") && said.contains(&cluster.nodes[1].address), "{said}");
-    cluster.formed().await;
-}
-
-#[tokio::test]
-async fn other_modes_do_not_mix() {
-    let cluster = processes().start(1).await;
-    let said = cluster.start_failing("n2", &["--mode=backup-only", "--copies=2"]).await;
-    assert!(said.contains("all-peers") && said.contains("copies = 2"), "{said}");
     cluster.formed().await;
 }
 

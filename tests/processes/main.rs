@@ -1,5 +1,7 @@
 //! Real processes on loopback, under real signals.
 
+#![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
+
 mod bad_input;
 mod faults;
 mod life;

@@ -1,6 +1,8 @@
 //! The scenarios of tower-sessions' own route tests, with this store: in both strengths, on one node,
 //! and with every request sent to another node of three.
 
+#![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
+
 use std::time::Duration;
 
 use axum::Router;

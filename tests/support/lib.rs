@@ -7,3 +7,8 @@ mod process;
 
 pub use net::{Net, eventually};
 pub use process::{Answer, Browser, NodeProcess, Processes, Signal};
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

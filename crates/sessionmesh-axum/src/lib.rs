@@ -1,4 +1,4 @@
-//! [sessionmesh](sessionmesh) for axum, outside the unmodified tower-sessions.
+//! [sessionmesh] for axum, outside the unmodified tower-sessions.
 //!
 //! The store alone can only answer 500 when something goes wrong. [`SessionMeshLayer`], put outside
 //! `SessionManagerLayer`, tells the store about each request and answers precisely:

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn ids() -> impl Iterator<Item = SessionId> {
-        (0u128..1_000).map(|n| SessionId::from_bytes((n << 64 | n * 7919).to_be_bytes()))
+        (0u128..1_000).map(|n| SessionId::from_bytes(((n << 64) | (n * 7919)).to_be_bytes()))
     }
 
     #[test]

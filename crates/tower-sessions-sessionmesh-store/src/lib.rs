@@ -1,5 +1,5 @@
 //! A [tower-sessions](tower_sessions_core) store without a store: sessions live in the web nodes
-//! themselves, replicated by [sessionmesh](sessionmesh).
+//! themselves, replicated by [sessionmesh].
 //!
 //! ```no_run
 //! # async fn run(cluster: sessionmesh::Cluster) {

@@ -1,6 +1,5 @@
 //! A node's life: start, serve, drain, leave.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,26 +87,24 @@ fn announce(cluster: &Cluster, http: SocketAddr) {
 }
 
 /// SIGINT or SIGTERM.
-fn signal() -> impl Future<Output = ()> {
-    async {
-        let interrupt = tokio::signal::ctrl_c();
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            match signal(SignalKind::terminate()) {
-                Ok(mut terminate) => {
-                    tokio::select! {
-                        _ = interrupt => {}
-                        _ = terminate.recv() => {}
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "SIGTERM can't be caught");
-                    let _ = interrupt.await;
+async fn signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
                 }
             }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM can't be caught");
+                let _ = interrupt.await;
+            }
         }
-        #[cfg(not(unix))]
-        let _ = interrupt.await;
     }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
 }

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use super::node::LinkId;
+use super::action::LinkId;
 use crate::wire::member_state::{self, WireState};
 use crate::{BootId, Instant, NodeName};
 

@@ -7,15 +7,20 @@
 //! [`Node::poll_event`] until both are empty; call [`Node::handle_timeout`] at
 //! [`Node::poll_timeout`] at the latest.
 
+mod action;
+mod admission;
 mod config;
+mod detector;
 mod dials;
 mod member;
 mod node;
+mod passes;
 mod readiness;
 
+pub use action::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, PassRole};
 pub use config::{MembershipConfig, MembershipConfigError};
 pub use member::{MemberInfo, MemberState};
-pub use node::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, Node, PassRole};
+pub use node::Node;
 
 #[cfg(test)]
 mod tests;

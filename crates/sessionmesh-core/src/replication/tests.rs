@@ -146,12 +146,8 @@ impl Mesh {
     /// Empties an outbox onto the wire.
     fn flush(&self, from: &Node, to: &Node) -> Filled {
         let stream = &from.streams[&to.boot];
-        let filled = stream.outbox.borrow_mut().fill(
-            &mut stream.inbox.borrow_mut(),
-            &mut stream.wire.borrow_mut(),
-            1 << 20,
-        );
-        filled
+        let (mut outbox, mut inbox) = (stream.outbox.borrow_mut(), stream.inbox.borrow_mut());
+        outbox.fill(&mut inbox, &mut stream.wire.borrow_mut(), 1 << 20)
     }
 
     /// Loses what is on the wire, as a link does that breaks; a new one begins.

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use constant_time_eq::constant_time_eq;
+
 /// Bytes of a heartbeat's tag.
 pub(super) const TAG_BYTES: usize = 16;
 
@@ -67,9 +69,4 @@ impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterKey(..)")
     }
-}
-
-/// Compares without telling by its duration where the first difference is.
-pub(super) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && core::hint::black_box(a.iter().zip(b).fold(0, |acc, (a, b)| acc | (a ^ b))) == 0
 }

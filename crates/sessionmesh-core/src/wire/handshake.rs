@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
+use constant_time_eq::constant_time_eq;
 use prost::Message;
 
-use super::auth::{ClusterKey, constant_time_eq};
+use super::auth::ClusterKey;
 use super::contact::{Contact, decode_address, encode_address};
 use super::error::{HandshakeError, PeerMisbehaved};
 use super::generated as pb;

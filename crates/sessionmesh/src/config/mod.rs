@@ -268,6 +268,11 @@ impl Config {
     /// The first combination that can't work, and what would do.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let impossible = |detail: String| Err(ConfigError::Impossible { detail });
+        if self.backup_only {
+            return impossible(
+                "mode = \"backup-only\" is not available in this version: use mode = \"all-peers\"".into(),
+            );
+        }
         self.membership.validate().map_err(|error| ConfigError::Impossible { detail: error.to_string() })?;
         if !self.address.is_multicast() {
             return impossible(format!(

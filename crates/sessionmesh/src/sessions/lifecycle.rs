@@ -157,8 +157,7 @@ impl Sessions {
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
         let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
-        let limits =
-            mesh.table.read(id, |record| record.and_then(Record::live).map(|state| current_limits(state)));
+        let limits = mesh.table.read(id, |record| record.and_then(Record::live).map(current_limits));
         let change = change(&before);
         let mut carried = Change { attributes: present(before.attributes()), limits: limits.flatten() };
         carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));

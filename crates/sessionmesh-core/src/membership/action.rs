@@ -1,0 +1,131 @@
+//! What a node decides, and what it is told.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::member::{MemberInfo, MemberState};
+use crate::placement::{Mode, View};
+use crate::wire::{Contact, Hello, Refusal, RefusalReason};
+use crate::{BootId, DropCause, NodeName};
+
+/// The driver's number of a connection; never used twice.
+pub type LinkId = u64;
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This start.
+    pub boot: BootId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where others reach it.
+    pub address: SocketAddr,
+    /// How its sessions are placed.
+    pub mode: Mode,
+}
+
+/// What the driver is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Connect, shake hands with this Hello, and report the peer's Hello or the failure.
+    Dial {
+        /// Where.
+        address: SocketAddr,
+        /// What to say.
+        hello: Hello,
+    },
+    /// Tell the other side of a connection that it is admitted.
+    Admit {
+        /// The connection.
+        link: LinkId,
+    },
+    /// Tell it that it is not, and close.
+    Refuse {
+        /// The connection.
+        link: LinkId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A link is up: open the streams to this member.
+    Open {
+        /// The member.
+        member: MemberInfo,
+        /// The link.
+        link: LinkId,
+    },
+    /// Close a link.
+    Close {
+        /// The link.
+        link: LinkId,
+    },
+    /// Ask a member's process for a sign of life.
+    Ping {
+        /// The member.
+        boot: BootId,
+    },
+    /// Compare sessions with a member.
+    StartPass {
+        /// The member.
+        boot: BootId,
+    },
+    /// A member is gone: forget its streams, and do not wait for its acknowledgements.
+    Remove {
+        /// The member.
+        boot: BootId,
+        /// Why.
+        cause: DropCause,
+    },
+    /// The ready members changed.
+    Publish(View),
+    /// What heartbeats say changed: send one at once.
+    Beat,
+    /// Members changed: tell all members on.
+    Tell(Vec<Contact>),
+    /// This node can't be in the cluster: stop it.
+    Stop(Fatal),
+}
+
+/// Why a node must stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Fatal {
+    /// The kind of refusal.
+    pub reason: RefusalReason,
+    /// In plain words, naming both sides and the remedy.
+    pub detail: String,
+}
+
+/// Why an address could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time, or no way there.
+    Silent,
+    /// Somebody is there, but not a node of this cluster.
+    Stranger,
+}
+
+/// Who drives a pass that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassRole {
+    /// This node.
+    Driver,
+    /// The member.
+    Responder,
+}
+
+/// What heartbeats say now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beacon {
+    /// This node's state.
+    pub state: MemberState,
+    /// Its view.
+    pub view: u64,
+    /// The members that it holds for alive.
+    pub heard: Vec<BootId>,
+    /// Where heartbeats go if there is no multicast.
+    pub targets: Vec<SocketAddr>,
+}

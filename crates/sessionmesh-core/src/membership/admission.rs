@@ -1,0 +1,291 @@
+//! Who becomes a member: an authenticated Hello on both sides of a connection, judged by both.
+
+use alloc::format;
+use alloc::string::String;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::action::{Action, Fatal, LinkId};
+use super::dials::SeedState;
+use super::member::{Link, LinkRank, Member, MemberState, PassState};
+use super::node::Node;
+use crate::wire::{Hello, PROTOCOL_VERSIONS, Refusal, RefusalReason, Role};
+use crate::{BootId, DropCause, Event, Instant, NodeName};
+
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) hello: Hello,
+    pub(super) rank: LinkRank,
+    pub(super) dialed: Option<SocketAddr>,
+}
+
+/// A joiner whose name a silent member may still hold.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) link: LinkId,
+    pub(super) candidate: Candidate,
+    pub(super) holder: BootId,
+    pub(super) until: Instant,
+}
+
+enum Judgement {
+    Admit,
+    Refuse(Refusal),
+    /// The member is gone; its successor is here.
+    Replace(BootId),
+    /// Admit if this member's process answers no ping.
+    Ask(BootId),
+}
+
+impl Node {
+    /// The other side of a connection said who it is. `dialed`: where this node connected to, and
+    /// with which Hello; `None` if the other side did.
+    pub fn handle_hello(
+        &mut self,
+        link: LinkId,
+        hello: Hello,
+        dialed: Option<(SocketAddr, u64)>,
+        now: Instant,
+    ) {
+        let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
+        let dialer = if role == Role::Dialer { self.me.boot } else { hello.boot };
+        let rank = LinkRank {
+            dialed_by_lower: dialer == self.me.boot.min(hello.boot),
+            dial: dialed.map_or(hello.dial, |(_, dial)| dial),
+        };
+        let candidate = Candidate { rank, dialed: dialed.map(|(address, _)| address), hello };
+        match self.judge(&candidate) {
+            Judgement::Admit => self.admit(link, candidate),
+            Judgement::Refuse(refusal) => self.refuse(link, &candidate, refusal, now),
+            Judgement::Replace(old) => {
+                self.remove(old, DropCause::Replaced, now);
+                self.admit(link, candidate);
+            }
+            Judgement::Ask(holder) => {
+                self.ping(holder, now);
+                let until = now + self.config.ping_timeout;
+                self.claims.push(Claim { link, candidate, holder, until });
+            }
+        }
+        self.settle(now);
+    }
+
+    fn judge(&mut self, candidate: &Candidate) -> Judgement {
+        let hello = &candidate.hello;
+        let refuse = |reason, detail: String| Judgement::Refuse(Refusal { reason, detail });
+        let (me, name) = (&self.me.name, &hello.name);
+        if hello.boot == self.me.boot {
+            return refuse(RefusalReason::Itself, format!("{me} reached itself"));
+        }
+        if hello.versions.0 > PROTOCOL_VERSIONS.1 || hello.versions.1 < PROTOCOL_VERSIONS.0 {
+            let (theirs, ours) = (hello.versions, PROTOCOL_VERSIONS);
+            return refuse(
+                RefusalReason::Version,
+                format!(
+                    "{name} speaks protocol versions {} to {}, {me} speaks {} to {}: upgrade one step at a time",
+                    theirs.0, theirs.1, ours.0, ours.1
+                ),
+            );
+        }
+        if self.state == MemberState::Leaving {
+            return refuse(RefusalReason::Leaving, format!("{me} is leaving"));
+        }
+        if self.over.contains_key(&hello.boot) {
+            return refuse(RefusalReason::Leaving, format!("{name} (boot {}) has left", hello.boot));
+        }
+        if hello.mode != self.me.mode {
+            return refuse(
+                RefusalReason::Mode,
+                format!(
+                    "{name} is {}, {me} is {}: give all nodes the same mode and copies",
+                    hello.mode, self.me.mode
+                ),
+            );
+        }
+        let known = self.members.contains_key(&hello.boot);
+        if !known && self.members.len() + 1 >= self.config.max_members {
+            let limit = self.config.max_members;
+            return refuse(
+                RefusalReason::Full,
+                format!("{me} has its limit of {limit} members (max_members)"),
+            );
+        }
+        let rivals =
+            self.candidates.values().filter(|rival| rival.hello.boot == hello.boot).map(|rival| rival.rank);
+        let linked = self.members.get(&hello.boot).and_then(|member| member.link);
+        if rivals.chain(linked.map(|link| link.rank)).any(|rank| rank >= candidate.rank) {
+            // If the link here is dead and only the other side knows, the ping will show it.
+            if linked.is_some() {
+                self.actions.push_back(Action::Ping { boot: hello.boot });
+            }
+            return refuse(RefusalReason::Duplicate, format!("{name} and {me} have a link already"));
+        }
+        self.judge_name(hello)
+    }
+
+    fn judge_name(&self, hello: &Hello) -> Judgement {
+        let name = &hello.name;
+        let taken = |holder: BootId, at: SocketAddr| {
+            Judgement::Refuse(Refusal {
+                reason: RefusalReason::NameTaken,
+                detail: format!(
+                    "the name {name} of {} (boot {}) is taken by a live node at {at} (boot {holder}): give each node \
+                     its own name",
+                    hello.address, hello.boot
+                ),
+            })
+        };
+        if *name == self.me.name {
+            let yields = hello.state != MemberState::Ready
+                && (self.state == MemberState::Ready || self.me.boot < hello.boot);
+            return if yields { taken(self.me.boot, self.me.address) } else { Judgement::Admit };
+        }
+        let holder = self.members.iter().find(|(boot, member)| member.name == *name && **boot != hello.boot);
+        match holder {
+            None => Judgement::Admit,
+            Some((boot, member)) if member.link.is_none() => Judgement::Replace(*boot),
+            // Both served on their side of a cut: they settle it among themselves after the pass.
+            Some((_, member)) if member.state == MemberState::Ready && hello.state == MemberState::Ready => {
+                Judgement::Admit
+            }
+            Some((boot, _)) => Judgement::Ask(*boot),
+        }
+    }
+
+    pub(super) fn admit(&mut self, link: LinkId, candidate: Candidate) {
+        self.candidates.insert(link, candidate);
+        self.actions.push_back(Action::Admit { link });
+    }
+
+    pub(super) fn refuse(&mut self, link: LinkId, candidate: &Candidate, refusal: Refusal, now: Instant) {
+        if let Some(address) = candidate.dialed {
+            if refusal.reason == RefusalReason::Itself {
+                self.dials.forget(address);
+            } else {
+                let again = (refusal.reason != RefusalReason::Duplicate).then(|| now + self.config.redial);
+                self.dials.ended(address, SeedState::Met, again);
+            }
+        }
+        if !matches!(refusal.reason, RefusalReason::Itself | RefusalReason::Duplicate) {
+            self.sightings.remove(&candidate.hello.boot);
+            self.events.push_back(Event::Refused {
+                name: candidate.hello.name.clone(),
+                reason: refusal.reason,
+                detail: refusal.detail.clone(),
+                by_peer: false,
+            });
+        }
+        // Of two that can't be in one cluster, the one that is not yet in any gives up.
+        let hopeless = matches!(refusal.reason, RefusalReason::Mode | RefusalReason::Version);
+        if hopeless && self.state == MemberState::Joining && candidate.hello.state == MemberState::Ready {
+            let Refusal { reason, detail } = refusal.clone();
+            self.actions.push_back(Action::Stop(Fatal { reason, detail }));
+        }
+        self.actions.push_back(Action::Refuse { link, refusal });
+    }
+
+    /// Both sides admitted each other: the connection is a link.
+    pub fn handle_link_up(&mut self, link: LinkId, now: Instant) {
+        let Some(candidate) = self.candidates.remove(&link) else {
+            self.actions.push_back(Action::Close { link });
+            return;
+        };
+        let hello = candidate.hello;
+        let boot = hello.boot;
+        if let Some(address) = candidate.dialed {
+            self.dials.ended(address, SeedState::Met, None);
+        }
+        self.dials.ended(hello.address, SeedState::Met, None);
+        let sighting = self.sightings.remove(&boot);
+        let i_drive = match (self.state, hello.state) {
+            (MemberState::Joining, MemberState::Ready) => true,
+            (MemberState::Ready, MemberState::Joining) => false,
+            _ => self.me.boot < boot,
+        };
+        // One that doubts compares with everybody itself.
+        let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };
+        let fresh = !self.members.contains_key(&boot);
+        let member = self.members.entry(boot).or_insert_with(|| Member {
+            name: hello.name.clone(),
+            address: hello.address,
+            state: MemberState::Joining,
+            link: None,
+            link_lost_at: now,
+            counter: sighting.map_or(0, |sighting| sighting.counter),
+            heard_at: now,
+            answered_at: now,
+            pinged_at: None,
+            hears_us_at: now,
+            pass,
+            next_pass_at: now,
+        });
+        if let Some(old) = member.link.replace(Link { id: link, rank: candidate.rank }) {
+            self.actions.push_back(Action::Close { link: old.id });
+        }
+        member.pass = pass;
+        member.answered_at = now;
+        member.hears_us_at = now;
+        member.pinged_at = None;
+        let info = member.info(boot);
+        if fresh {
+            let (name, address) = (info.name.clone(), info.address);
+            self.events.push_back(Event::MemberAdmitted { boot, name, address });
+        }
+        self.actions.push_back(Action::Open { member: info, link });
+        self.set_member_state(boot, hello.state);
+        if fresh {
+            self.publish();
+            self.actions.push_back(Action::Tell(self.contacts()));
+        }
+        self.handle_told(&hello.members, now);
+    }
+
+    /// A connection is over, whatever it was. `refusal`: what the other side said, if it refused.
+    pub fn handle_link_closed(
+        &mut self,
+        link: LinkId,
+        dialed: Option<SocketAddr>,
+        refusal: Option<Refusal>,
+        now: Instant,
+    ) {
+        let candidate = self.candidates.remove(&link);
+        self.claims.retain(|claim| claim.link != link);
+        if let Some(address) = dialed {
+            let duplicate =
+                refusal.as_ref().is_some_and(|refusal| refusal.reason == RefusalReason::Duplicate);
+            let again = now + self.config.redial;
+            self.dials.ended(address, SeedState::Silent, Some(again).filter(|_| !duplicate));
+        }
+        if let Some(refusal) = refusal {
+            let name = candidate.map(|candidate| candidate.hello.name);
+            self.handle_refusal(name, refusal);
+        }
+        let lost =
+            self.members.iter_mut().find(|(_, member)| member.link.is_some_and(|held| held.id == link));
+        if let Some((boot, member)) = lost {
+            member.link = None;
+            member.link_lost_at = now;
+            // Whether the process is gone shows at once by dialling. The lower boot goes first, so
+            // that two live nodes do not meet half-way.
+            let wait = if self.me.boot < *boot { Duration::ZERO } else { Duration::from_millis(20) };
+            self.dials.want(member.address, Some(*boot), now + wait, now);
+        }
+        self.settle(now);
+    }
+
+    fn handle_refusal(&mut self, name: Option<NodeName>, refusal: Refusal) {
+        let Some(name) = name else { return };
+        let fatal = matches!(
+            refusal.reason,
+            RefusalReason::NameTaken | RefusalReason::Mode | RefusalReason::Version | RefusalReason::Full
+        );
+        if fatal && self.state == MemberState::Joining {
+            let Refusal { reason, detail } = refusal.clone();
+            self.actions.push_back(Action::Stop(Fatal { reason, detail }));
+        }
+        if !matches!(refusal.reason, RefusalReason::Itself | RefusalReason::Duplicate) {
+            let Refusal { reason, detail } = refusal;
+            self.events.push_back(Event::Refused { name, reason, detail, by_peer: true });
+        }
+    }
+}

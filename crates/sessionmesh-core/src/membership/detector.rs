@@ -1,0 +1,115 @@
+//! Who is alive, this node included.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::action::Action;
+use super::admission::Claim;
+use super::member::{Member, PassState};
+use super::node::Node;
+use crate::wire::{Refusal, RefusalReason};
+use crate::{BootId, DropCause, Event, Instant};
+
+impl Node {
+    /// A member's process answered a ping.
+    pub fn handle_pong(&mut self, boot: BootId, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            member.answered_at = now;
+            member.hears_us_at = now;
+            member.pinged_at = None;
+        }
+        let (answered, open) =
+            core::mem::take(&mut self.claims).into_iter().partition(|claim| claim.holder == boot);
+        self.claims = open;
+        for Claim { link, candidate, holder, .. } in answered {
+            let at = self.members.get(&holder).map_or(self.me.address, |member| member.address);
+            let hello = &candidate.hello;
+            let detail = format!(
+                "the name {} of {} (boot {}) is taken by a live node at {at} (boot {holder}): give each node its own name",
+                hello.name, hello.address, hello.boot
+            );
+            self.refuse(link, &candidate, Refusal { reason: RefusalReason::NameTaken, detail }, now);
+        }
+        self.settle(now);
+    }
+
+    /// This node noticed, anywhere, that it was paused.
+    pub fn handle_doubt(&mut self, late: Duration, now: Instant) {
+        for member in self.members.values_mut() {
+            for at in [
+                &mut member.heard_at,
+                &mut member.answered_at,
+                &mut member.hears_us_at,
+                &mut member.link_lost_at,
+            ] {
+                *at += late;
+            }
+            member.pinged_at = member.pinged_at.map(|at| at + late);
+            member.pass = PassState::Due;
+        }
+        for claim in &mut self.claims {
+            claim.until += late;
+        }
+        self.dials.shift(late);
+        self.doubting = !self.members.is_empty();
+        if self.doubting {
+            self.events.push_back(Event::Doubting { late });
+        }
+        self.settle(now);
+    }
+
+    pub(super) fn check_members(&mut self, now: Instant) {
+        let config = self.config;
+        let mut verdicts = Vec::new();
+        for (boot, member) in &self.members {
+            if member.link.is_none() {
+                if now - member.link_lost_at >= config.drop_time {
+                    verdicts.push((*boot, Some(DropCause::Unreachable)));
+                }
+                continue;
+            }
+            let silent = now - member.alive_at();
+            let unanswered = member.pinged_at.is_some_and(|at| now - at >= config.ping_timeout);
+            if silent >= config.drop_time && unanswered {
+                verdicts.push((*boot, Some(DropCause::Silent)));
+            } else if now - member.hears_us_at >= config.drop_time && unanswered {
+                verdicts.push((*boot, Some(DropCause::Deaf)));
+            } else if member.pinged_at.is_none()
+                && (silent >= config.drop_time / 2 || now - member.hears_us_at >= config.drop_time / 2)
+            {
+                verdicts.push((*boot, None));
+            }
+        }
+        for (boot, verdict) in verdicts {
+            match verdict {
+                Some(cause) => self.remove(boot, cause, now),
+                None => self.ping(boot, now),
+            }
+        }
+    }
+
+    pub(super) fn ping(&mut self, boot: BootId, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            member.pinged_at.get_or_insert(now);
+            self.actions.push_back(Action::Ping { boot });
+        }
+    }
+
+    /// A member that has not been heard when it should have been: it may know accesses that this
+    /// node does not.
+    pub fn silent_member(&self, now: Instant) -> Option<BootId> {
+        let late =
+            |member: &Member| member.link.is_none() || now - member.alive_at() >= self.config.frequency * 3;
+        self.members.iter().find(|(_, member)| late(member)).map(|(boot, _)| *boot)
+    }
+
+    /// A link's acknowledgements stand still, or a member is slow: try a fresh connection, so that
+    /// an old socket's back-off does not delay a heal.
+    pub fn handle_stalled(&mut self, boot: BootId, now: Instant) {
+        if let Some(member) = self.members.get(&boot) {
+            self.dials.want(member.address, Some(boot), now, now);
+        }
+        self.settle(now);
+    }
+}

@@ -1,0 +1,101 @@
+//! When sessions are compared, and with whom.
+
+use alloc::format;
+
+use super::action::{Action, Fatal, PassRole};
+use super::member::{Member, MemberState, PassState};
+use super::node::Node;
+use crate::wire::RefusalReason;
+use crate::{BootId, Event, Instant};
+
+impl Node {
+    /// Whether "not here" on this node is an answer about a session: it is ready, doubts nothing and
+    /// has compared with every ready member since their link is up.
+    pub fn is_settled(&self) -> bool {
+        let compared = |member: &Member| {
+            member.state != MemberState::Ready || matches!(member.pass, PassState::Done | PassState::Round)
+        };
+        self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
+    }
+
+    /// A stream to a member was cut short (its outbox overflowed): compare again.
+    pub fn handle_pass_due(&mut self, boot: BootId, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot)
+            && member.pass != PassState::Running
+        {
+            // A round that runs began before the cut; another follows it.
+            member.pass = PassState::Due;
+        }
+        self.settle(now);
+    }
+
+    /// A pass with a member is done.
+    pub fn handle_pass_done(&mut self, boot: BootId, role: PassRole, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            // A pass that the other side drove does not settle what this side found due.
+            let settles = match role {
+                PassRole::Driver => matches!(member.pass, PassState::Running | PassState::Round),
+                PassRole::Responder => member.pass == PassState::Awaited,
+            };
+            if settles {
+                member.pass = PassState::Done;
+            }
+            let name = member.name.clone();
+            let twin = name == self.me.name && member.state == MemberState::Ready;
+            if twin && self.state == MemberState::Ready && self.me.boot > boot {
+                let detail = format!(
+                    "the name {name} is also that of {} (boot {boot}), met again after a cut: this node (boot {}) \
+                     leaves; give each node its own name",
+                    member.address, self.me.boot
+                );
+                self.actions.push_back(Action::Stop(Fatal { reason: RefusalReason::NameTaken, detail }));
+            }
+            self.events.push_back(Event::PassDone { boot, name });
+        }
+        self.settle(now);
+    }
+
+    /// A pass that this node drove came to nothing; its link is being closed or it is tried again.
+    pub fn handle_pass_failed(&mut self, boot: BootId, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot)
+            && matches!(member.pass, PassState::Running | PassState::Round)
+        {
+            member.pass = PassState::Due;
+            member.next_pass_at = now + self.config.frequency;
+        }
+        self.settle(now);
+    }
+
+    /// Passes run one at a time: the first brings a joiner everything, the others then move little.
+    pub(super) fn start_pass(&mut self, now: Instant) {
+        let runs = |member: &Member| matches!(member.pass, PassState::Running | PassState::Round);
+        let running = self.members.values().any(runs);
+        if running || self.state == MemberState::Leaving {
+            return;
+        }
+        let able = |member: &&mut Member| member.link.is_some() && now >= member.next_pass_at;
+        let mut due = self.members.iter_mut().filter(|(_, member)| member.pass == PassState::Due);
+        let next = due.find(|(_, member)| able(member)).map(|(boot, member)| {
+            member.pass = PassState::Running;
+            *boot
+        });
+        if let Some(boot) = next {
+            self.actions.push_back(Action::StartPass { boot });
+        } else if now >= self.next_round_pass {
+            self.next_round_pass = now + self.config.pass_interval;
+            let last = self.last_round_pass;
+            let after = |boot: &BootId| last.is_none_or(|last| *boot > last);
+            let turn =
+                self.members.keys().find(|boot| after(boot)).or_else(|| self.members.keys().next()).copied();
+            self.last_round_pass = turn;
+            if let Some(boot) = turn
+                && let Some(member) = self.members.get_mut(&boot)
+                && member.link.is_some()
+                && member.pass == PassState::Done
+            {
+                member.pass = PassState::Round;
+                self.actions.push_back(Action::StartPass { boot });
+            }
+        }
+    }
+}

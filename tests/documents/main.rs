@@ -1,0 +1,46 @@
+//! Documents that repeat what the code knows say the same. `REGENERATE=1 cargo test -p cluster-tests
+//! --test documents` writes them anew.
+
+#![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use sessionmesh::OPTIONS;
+
+#[test]
+fn the_table_of_options_is_that_of_the_code() {
+    let mut expected = String::from(
+        "# Options\n\n\
+         The same in a TOML file (top-level keys), in the environment (`SESSIONMESH_` and the name in capitals), \
+         in code (`Config::set`, and methods for the common ones) and as `--set NAME=VALUE` of `session-node`; later \
+         wins in that order. Unknown names and unusable values are errors that say what would do.\n\n\
+         Durations have a unit (`500ms`, `3s`, `30m`); sizes are bytes, or have `KiB`, `MiB`, `GiB`.\n\n\
+         | option | default | meaning |\n|---|---|---|\n",
+    );
+    for option in OPTIONS {
+        writeln!(expected, "| `{}` | {} | {} |", option.key, option.default, option.meaning).unwrap();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    if std::env::var_os("REGENERATE").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let present = std::fs::read_to_string(&path).unwrap();
+    assert!(present == expected, "run `REGENERATE=1 cargo test -p cluster-tests --test documents`");
+}
+
+#[test]
+fn the_readme_names_the_commands_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    for command in ["cargo run --release -p demo", "cargo test --workspace"] {
+        assert!(readme.contains(command), "{command}");
+    }
+    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let file = link.split('#').next().unwrap();
+        assert!(
+            file.starts_with("http") || file.is_empty() || root.join(file).exists(),
+            "{link} leads nowhere"
+        );
+    }
+}
