@@ -8,6 +8,7 @@ mod contact;
 mod convert;
 mod error;
 mod frame;
+#[rustfmt::skip] // Byte for byte what the generator writes.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod generated;
 mod handshake;
