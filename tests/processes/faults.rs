@@ -76,7 +76,7 @@ async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
     browser.put(a, "k", "before").await;
     let mut logged_out = Browser::new();
     logged_out.put(a, "k", "v").await;
-    c.signal(Signal::STOP);
+    c.stop().await;
     // Not dropped yet: the level can't be reached, and the caller is told.
     let missed = browser.post(a, "/put?k=k&v=missed").await;
     assert_eq!((missed.status, missed.body.trim()), (504, "2 of 3"));
@@ -110,7 +110,7 @@ async fn a_stopped_node_does_not_delay_writes_at_level_async() {
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "0").await;
-    c.signal(Signal::STOP);
+    c.stop().await;
     let mut slowest = Duration::ZERO;
     for n in 0..200 {
         let begun = tokio::time::Instant::now();

@@ -160,6 +160,17 @@ impl NodeProcess {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops the process, and waits until it stands still: it may run on for a moment.
+    pub async fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.pid().as_raw_nonzero());
+        eventually(&format!("{} stands still", self.name), || async {
+            let stat = std::fs::read_to_string(&stat).ok()?;
+            stat.rsplit_once(')')?.1.trim_start().starts_with('T').then_some(())
+        })
+        .await;
+    }
+
     /// `kill -9`, and waits until it is dead.
     pub async fn kill(&mut self) {
         let mut child = self.child.take().expect("the node runs");

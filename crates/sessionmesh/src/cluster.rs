@@ -125,7 +125,7 @@ impl Cluster {
             return;
         }
         let drained = async {
-            while !mesh.routes.current().peers.iter().all(|peer| peer.outbox().is_drained()) {
+            while !mesh.routes.current().peers.iter().all(|peer| peer.outbox(|outbox| outbox.is_drained())) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -149,7 +149,7 @@ impl Cluster {
         }
         // The others close their links on it.
         let closed = async {
-            while peers.iter().any(|peer| peer.outbox().is_open()) {
+            while peers.iter().any(|peer| peer.outbox(|outbox| outbox.is_open())) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };

@@ -63,6 +63,8 @@ pub(crate) enum Input {
 pub(crate) struct Attached {
     pub(crate) link: LinkId,
     pub(crate) peer: Arc<Peer>,
+    /// Something waits to be sent.
+    pub(crate) wake: Arc<Notify>,
     pub(crate) close: Arc<Notify>,
     pub(crate) sync: mpsc::Sender<SyncInput>,
     pub(crate) passes: mpsc::Receiver<SyncInput>,
@@ -266,11 +268,11 @@ impl Control {
         let peer = self.peers.entry(member.boot).or_insert_with(|| Peer::new(member, outbox_bytes)).clone();
         // The stream opens before the routes name it, and both before any pass is summed up.
         let (sync, passes) = mpsc::channel(PASS_QUEUE);
-        peer.attach(link, sync.clone(), now);
+        let wake = peer.attach(link, sync.clone(), now);
         self.publish();
         let close = Arc::new(Notify::new());
         self.closers.insert(link, close.clone());
-        let attached = Attached { link, peer: peer.clone(), close, sync, passes };
+        let attached = Attached { link, peer: peer.clone(), wake, close, sync, passes };
         if attach.send(attached).is_err() {
             peer.detach(link);
         }
@@ -300,7 +302,9 @@ impl Control {
         let stalled: Vec<BootId> = self
             .peers
             .values()
-            .filter(|peer| peer.outbox().stalled_since().is_some_and(|since| now - since >= limit))
+            .filter(|peer| {
+                peer.outbox(|outbox| outbox.stalled_since()).is_some_and(|since| now - since >= limit)
+            })
             .map(|peer| peer.boot)
             .collect();
         for boot in stalled {

@@ -168,7 +168,7 @@ impl Mesh {
     pub(crate) fn stats(&self) -> Stats {
         let routes = self.routes.current();
         let peers = routes.peers.iter().map(|peer| {
-            let stream = peer.outbox().stats();
+            let stream = peer.outbox(|outbox| outbox.stats());
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             PeerStats {
                 name: peer.name.to_string(),

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sessionmesh_core::membership::{LinkId, MemberInfo};
-use sessionmesh_core::replication::{Appended, Outbox};
+use sessionmesh_core::replication::{Appended, Filled, Inbox, Outbox};
 use sessionmesh_core::wire::{FetchOutcome, Frame};
 use sessionmesh_core::{BootId, Instant, NodeName};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -20,17 +20,17 @@ pub(crate) struct Peer {
     pub(crate) boot: BootId,
     pub(crate) name: NodeName,
     pub(crate) traffic: Traffic,
-    outbox: Mutex<Outbox<Arc<AckWait>>>,
+    stream: Mutex<Stream>,
     fetches: Mutex<Fetches>,
-    current: Mutex<Current>,
-    /// Something waits in the outbox.
-    pub(crate) wake: Notify,
 }
 
-/// The link in use: an older one that ends late must not take the streams down with it.
-#[derive(Debug, Default)]
-struct Current {
+/// What waits for the peer, and the link that may take it. One that was replaced and has not noticed
+/// yet must neither take frames with it nor be woken instead of its successor.
+#[derive(Debug)]
+struct Stream {
+    outbox: Outbox<Arc<AckWait>>,
     link: Option<LinkId>,
+    wake: Arc<Notify>,
     sync: Option<mpsc::Sender<SyncInput>>,
 }
 
@@ -55,15 +55,23 @@ impl Peer {
             boot: member.boot,
             name: member.name.clone(),
             traffic: Traffic::default(),
-            outbox: Mutex::new(Outbox::new(outbox_bytes)),
+            stream: Mutex::new(Stream {
+                outbox: Outbox::new(outbox_bytes),
+                link: None,
+                wake: Arc::default(),
+                sync: None,
+            }),
             fetches: Mutex::default(),
-            current: Mutex::default(),
-            wake: Notify::new(),
         })
     }
 
-    pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox<Arc<AckWait>>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or changes the outbox.
+    pub(crate) fn outbox<R>(&self, f: impl FnOnce(&mut Outbox<Arc<AckWait>>) -> R) -> R {
+        f(&mut self.stream().outbox)
     }
 
     fn fetches(&self) -> MutexGuard<'_, Fetches> {
@@ -72,21 +80,38 @@ impl Peer {
 
     /// Appends a data frame. Called under a session's lock.
     pub(crate) fn append(&self, frame: &Bytes, wait: Option<Arc<AckWait>>, now: Instant) {
-        if self.outbox().append(frame, wait, now) == Appended::Queued {
-            self.wake.notify_one();
+        let mut stream = self.stream();
+        if stream.outbox.append(frame, wait, now) == Appended::Queued {
+            stream.wake.notify_one();
         }
     }
 
     /// Sends a frame ahead of all data.
     pub(crate) fn send(&self, frame: Frame) {
-        self.outbox().push_control(frame.encode());
-        self.wake.notify_one();
+        let frame = frame.encode();
+        let mut stream = self.stream();
+        stream.outbox.push_control(frame);
+        stream.wake.notify_one();
     }
 
     /// Sends a frame of a pass, behind all data.
     pub(crate) fn send_bulk(&self, frame: Frame) {
-        self.outbox().push_bulk(frame.encode());
-        self.wake.notify_one();
+        let frame = frame.encode();
+        let mut stream = self.stream();
+        stream.outbox.push_bulk(frame);
+        stream.wake.notify_one();
+    }
+
+    /// Moves what waits into a link's write buffer; `None` if another link has taken its place.
+    pub(crate) fn fill(
+        &self,
+        link: LinkId,
+        inbox: &mut Inbox,
+        buffer: &mut BytesMut,
+        room: usize,
+    ) -> Option<Filled> {
+        let mut stream = self.stream();
+        (stream.link == Some(link)).then(|| stream.outbox.fill(inbox, buffer, room))
     }
 
     /// Asks for a session. `make` gets the request's number.
@@ -110,43 +135,77 @@ impl Peer {
         waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A link is up: the streams begin anew on it.
-    pub(crate) fn attach(&self, link: LinkId, sync: mpsc::Sender<SyncInput>, now: Instant) {
-        let mut current = self.current();
-        *current = Current { link: Some(link), sync: Some(sync) };
-        self.outbox().open(now);
+    /// A link is up: the streams begin anew on it. Gives back what wakes its writer.
+    pub(crate) fn attach(&self, link: LinkId, sync: mpsc::Sender<SyncInput>, now: Instant) -> Arc<Notify> {
+        let mut stream = self.stream();
+        stream.link = Some(link);
+        stream.sync = Some(sync);
+        stream.wake = Arc::default();
+        stream.outbox.open(now);
         self.traffic.links.fetch_add(1, Ordering::Relaxed);
+        stream.wake.clone()
     }
 
     /// A link is down. Of no consequence if another has taken its place.
     pub(crate) fn detach(&self, link: LinkId) {
-        let mut current = self.current();
-        if current.link == Some(link) {
-            *current = Current::default();
-            self.outbox().close();
+        let mut stream = self.stream();
+        if stream.link == Some(link) {
+            stream.link = None;
+            stream.sync = None;
+            stream.outbox.close();
         }
     }
 
     /// Starts a pass; whether there is a link to do it on.
     pub(crate) fn start_pass(&self) -> bool {
-        self.current().sync.as_ref().is_some_and(|sync| sync.try_send(SyncInput::Start).is_ok())
+        self.stream().sync.as_ref().is_some_and(|sync| sync.try_send(SyncInput::Start).is_ok())
     }
 
     /// The member is gone: nobody waits for it any longer.
     pub(crate) fn desert(&self) {
-        let waits = self.outbox().desert();
+        let waits = {
+            let mut stream = self.stream();
+            stream.link = None;
+            stream.sync = None;
+            stream.outbox.desert()
+        };
         for wait in waits {
             wait.gone();
         }
         self.fetches().waiting.clear();
-        *self.current() = Current::default();
     }
 
     pub(crate) fn count_received(&self, bytes: usize) {
         self.traffic.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sessionmesh_core::membership::MemberState;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_was_replaced_takes_no_frames_and_no_wake_up_with_it() {
+        let boot = BootId::new(7).unwrap();
+        let name = NodeName::new("n1").unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let peer = Peer::new(&MemberInfo { boot, name, address, state: MemberState::Ready }, 1 << 20);
+        let (sync, _passes) = mpsc::channel(1);
+        let old = peer.attach(1, sync.clone(), Instant::ZERO);
+        let new = peer.attach(2, sync, Instant::ZERO);
+        peer.append(&Bytes::from_static(b"frame"), None, Instant::ZERO);
+
+        tokio::select! {
+            biased;
+            () = old.notified() => panic!("the old link was woken"),
+            () = new.notified() => {}
+        }
+        let (mut inbox, mut buffer) = (Inbox::new(), BytesMut::new());
+        assert_eq!(peer.fill(1, &mut inbox, &mut buffer, 1 << 10), None);
+        peer.detach(1);
+        assert!(peer.fill(2, &mut inbox, &mut buffer, 1 << 10).is_some_and(|filled| filled.wrote));
+        assert!(buffer.ends_with(b"frame"));
     }
 }

@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Buf, BytesMut};
 use sessionmesh_core::SessionId;
+use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::{Inbox, Table, commit, fetch, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::handshake::Greeted;
 use super::sync::{self, SyncInput};
@@ -57,9 +58,11 @@ impl From<PeerMisbehaved> for Closed {
 /// Runs a link to its end.
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
     let Greeted { stream, peer: hello, buffer, attached } = greeted;
-    let Attached { link: id, peer, close, sync: to_sync, passes } = attached;
+    let Attached { link: id, peer, wake, close, sync: to_sync, passes } = attached;
     let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), passes));
     let mut link = Link {
+        id,
+        wake,
         mesh,
         peer: &peer,
         stream,
@@ -89,6 +92,8 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
 }
 
 struct Link<'a> {
+    id: LinkId,
+    wake: Arc<Notify>,
     mesh: &'a Arc<Mesh>,
     peer: &'a Arc<Peer>,
     stream: TcpStream,
@@ -117,7 +122,7 @@ impl Link<'_> {
                     }
                 }
                 ready = self.stream.writable(), if blocked => ready?,
-                () = self.peer.wake.notified(), if !blocked => {}
+                () = self.wake.notified(), if !blocked => {}
             }
         }
     }
@@ -126,7 +131,9 @@ impl Link<'_> {
     fn flush(&mut self) -> Result<(), Closed> {
         loop {
             if self.write.is_empty() {
-                let filled = self.peer.outbox().fill(&mut self.inbox, &mut self.write, WRITE_BYTES);
+                let filled = self.peer.fill(self.id, &mut self.inbox, &mut self.write, WRITE_BYTES);
+                // Another link has taken this one's place.
+                let filled = filled.ok_or(Closed::Ended)?;
                 if filled.pass_due {
                     self.mesh.tell(Input::PassDue(self.peer.boot));
                 }
@@ -207,7 +214,7 @@ impl Link<'_> {
             Frame::Epoch(epoch) => self.inbox.begin_epoch(epoch),
             Frame::Ack(ack) => {
                 peer.traffic.acks_received.fetch_add(1, Ordering::Relaxed);
-                let ended = peer.outbox().acknowledge(&ack, os::mono())?;
+                let ended = peer.outbox(|outbox| outbox.acknowledge(&ack, os::mono()))?;
                 for wait in ended {
                     wait.ack();
                 }

@@ -79,7 +79,7 @@ impl Sync {
     }
 
     async fn start(&mut self) -> Result<(), PeerMisbehaved> {
-        self.peer.outbox().pass_began(PassRole::Driver);
+        self.peer.outbox(|outbox| outbox.pass_began(PassRole::Driver));
         self.next += 1;
         self.driving = Some((self.next, PassDriver::new(self.summary().await)));
         self.ask();
@@ -124,8 +124,8 @@ impl Sync {
     async fn answer(&mut self, request: PassRequest) -> Result<(), PeerMisbehaved> {
         let PassRequest { pass, step } = request;
         if step == PassStep::Open {
-            self.peer.outbox().pass_failed(PassRole::Responder);
-            self.peer.outbox().pass_began(PassRole::Responder);
+            self.peer.outbox(|outbox| outbox.pass_failed(PassRole::Responder));
+            self.peer.outbox(|outbox| outbox.pass_began(PassRole::Responder));
             self.answering = Some((pass, PassResponder::new(self.summary().await)));
         }
         let close = step == PassStep::Close;
@@ -146,7 +146,7 @@ impl Sync {
     }
 
     fn done(&self, role: PassRole) {
-        let waits = self.peer.outbox().pass_done(role);
+        let waits = self.peer.outbox(|outbox| outbox.pass_done(role));
         for wait in waits {
             wait.ack();
         }
@@ -156,7 +156,7 @@ impl Sync {
     fn give_up(&mut self) {
         self.driving = None;
         count(&self.mesh.counters.passes_failed);
-        self.peer.outbox().pass_failed(PassRole::Driver);
+        self.peer.outbox(|outbox| outbox.pass_failed(PassRole::Driver));
         self.mesh.tell(Input::PassFailed(self.peer.boot));
     }
 }
