@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster_tests::{Net, eventually};
 use sessionmesh::{AckLevel, BootId, Cluster, MemberState, Mode, NodeName, SessionId};
 use sessionmesh_core::wire::{
-    Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES,
+    Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES, Side,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -25,6 +25,8 @@ fn hello(boot: u64, versions: (u32, u32)) -> Hello {
         mode: Mode::AllPeers,
         dial: 1,
         members: Vec::new(),
+        side: Side::default(),
+        forgotten: Vec::new(),
     }
 }
 

@@ -54,7 +54,7 @@ async fn a_leaving_node_loses_nothing_and_is_gone_at_once() {
     for n in 0..200 {
         ids.push(nodes[0].sessions().create(|s| _ = s.set("n", format!("{n}"))).await.unwrap().id);
     }
-    nodes[0].leave().await;
+    nodes[0].leave().await.unwrap();
     assert_eq!(nodes[1].members().await.len(), 1);
     for id in &ids {
         assert!(nodes[1].sessions().load(id).await.unwrap().is_some());
@@ -175,4 +175,54 @@ async fn alone_a_write_is_answered_one_of_one_or_refused() {
     let node = net.start(1).await.remove(0);
     assert!(matches!(node.at(AckLevel::One).create(|_| {}).await, Err(CommitError::Alone)));
     assert!(node.at(AckLevel::Async).create(|_| {}).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_while_another_joins_hands_everything_over_first() {
+    let net = Net::seeds();
+    let first = net.start(1).await.remove(0);
+    for n in 0..20_000 {
+        let value = vec![b'x'; 200];
+        first.sessions().create(|s| _ = s.set("v", value)).await.unwrap();
+        if n % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let second = net.node("n2").await;
+    eventually("the joiner is a member", || async { (!first.members().await.is_empty()).then_some(()) })
+        .await;
+    first.leave().await.unwrap();
+    second.ready().await.unwrap();
+    assert_eq!(second.session_count(), 20_000);
+}
+
+#[tokio::test]
+async fn a_change_of_id_that_meets_a_logout_leaves_no_session() {
+    let net = Net::seeds();
+    let nodes = net.start(2).await;
+    for round in 0..20 {
+        let old = nodes[0].at(AckLevel::All).create(|s| _ = s.set("user", "ada")).await.unwrap().id;
+        let (changer, leaver) = (nodes[0].at(AckLevel::All), nodes[round % 2].at(AckLevel::All));
+        let (changed, left) = tokio::join!(changer.change_id(&old), leaver.destroy(&old));
+        left.unwrap();
+        if let Ok(changed) = changed {
+            // It was first: then the logout found the old id dead, and the user has the new one.
+            assert!(nodes[0].sessions().load(&changed.id).await.unwrap().is_some());
+        }
+        assert!(nodes[0].sessions().load(&old).await.unwrap().is_none());
+    }
+    let live = nodes[0].session_count();
+    eventually("both hold the same", || async { (nodes[1].session_count() == live).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn ends_of_ids_that_nobody_knew_stay_at_home_and_are_bounded() {
+    let net = Net::seeds().with("unknown_ends", "10");
+    let nodes = net.start(2).await;
+    for n in 0..50u8 {
+        nodes[0].sessions().destroy(&sessionmesh::SessionId::from_bytes([n; 16])).await.unwrap();
+    }
+    assert_eq!(nodes[0].stats().records, 10);
+    assert_eq!(nodes[1].stats().records, 0);
+    assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 40);
 }

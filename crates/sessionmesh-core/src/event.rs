@@ -25,6 +25,8 @@ pub enum DropCause {
     Replaced,
     /// It broke the protocol.
     Misbehaved,
+    /// This node starts empty.
+    Emptied,
 }
 
 /// Something that happened in the cluster, as this node sees it.
@@ -92,6 +94,12 @@ pub enum Event {
         detail: String,
         /// Whether this node was the one refused.
         by_peer: bool,
+    },
+    /// This node was cut off for longer than the horizon, on the smaller side: it drops all its
+    /// sessions and joins anew, because ended ones among them could come back.
+    Emptied {
+        /// The member of the larger side that it met.
+        name: NodeName,
     },
     /// A pass with a member is done: both hold the same.
     PassDone {

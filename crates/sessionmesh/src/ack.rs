@@ -1,5 +1,6 @@
 //! Waiting for other holders.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tokio::sync::Notify;
 pub(crate) struct AckWait {
     tally: Mutex<AckTally>,
     changed: Notify,
+    /// Nobody waits any more.
+    abandoned: AtomicBool,
 }
 
 /// How a wait ended.
@@ -24,7 +27,11 @@ pub(crate) enum Waited {
 
 impl AckWait {
     pub(crate) fn new(level: AckLevel) -> Arc<Self> {
-        Arc::new(Self { tally: Mutex::new(AckTally::new(level)), changed: Notify::new() })
+        Arc::new(Self {
+            tally: Mutex::new(AckTally::new(level)),
+            changed: Notify::new(),
+            abandoned: AtomicBool::new(false),
+        })
     }
 
     fn update(&self, f: impl FnOnce(&mut AckTally)) {
@@ -57,6 +64,11 @@ impl AckWait {
         self.tally().outcome()
     }
 
+    /// Whether nobody waits any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
     /// Waits for the level. Call once all holders are entered.
     pub(crate) async fn finish(&self, within: Duration) -> Waited {
         let met = async {
@@ -71,9 +83,19 @@ impl AckWait {
                 self.changed.notified().await;
             }
         };
+        // However this ends, a dropped request included, outboxes may forget the wait.
+        let _abandon = Abandon(&self.abandoned);
         match tokio::time::timeout(within, met).await {
             Ok(waited) => waited,
             Err(_) => Waited::TimedOut(self.outcome()),
         }
+    }
+}
+
+struct Abandon<'a>(&'a AtomicBool);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

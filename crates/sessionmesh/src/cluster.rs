@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{Identity, MemberInfo, Node};
@@ -12,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::control::{Control, Input};
-use crate::error::{ClusterError, StartError};
+use crate::error::{ClusterError, LeaveError, StartError};
 use crate::events::fault;
 use crate::mesh::{Mesh, Phase};
 use crate::net::bind::Bound;
@@ -116,30 +117,40 @@ impl Cluster {
     }
 
     /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
-    /// sent (at most `leave_timeout`), says goodbye, and stops. A second call waits for the first.
-    pub async fn leave(&self) {
+    /// holds (at most `leave_timeout`), says goodbye, and stops. A second call waits for the first.
+    ///
+    /// # Errors
+    /// [`LeaveError`]: the node has left, but not every member was known to have everything.
+    pub async fn leave(&self) -> Result<(), LeaveError> {
         let mesh = self.mesh();
         let (answer, answered) = oneshot::channel();
         mesh.tell(Input::Leave(answer));
         if answered.await.is_err() {
-            return;
+            return Ok(());
         }
+        let behind = || -> Vec<NodeName> {
+            let routes = mesh.routes.current();
+            let behind = routes.peers.iter().filter(|peer| !peer.outbox(|outbox| outbox.is_drained()));
+            behind.map(|peer| peer.name.clone()).collect()
+        };
+        let handed_over = || mesh.compared.load(Ordering::Acquire) && behind().is_empty();
         let drained = async {
-            while !mesh.routes.current().peers.iter().all(|peer| peer.outbox(|outbox| outbox.is_drained())) {
+            while !handed_over() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(mesh.config.leave_timeout, drained).await.is_err() {
-            fault(
-                mesh,
-                "left early",
-                "leave_timeout",
-                &"a member has not acknowledged all that this node sent",
-            );
-        }
+        let result = match tokio::time::timeout(mesh.config.leave_timeout, drained).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let error = LeaveError { after: mesh.config.leave_timeout, behind: behind() };
+                fault(mesh, "left early", "leave_timeout", &error);
+                Err(error)
+            }
+        };
         self.say_goodbye().await;
         mesh.stop.send_replace(true);
         self.stopped().await;
+        result
     }
 
     async fn say_goodbye(&self) {

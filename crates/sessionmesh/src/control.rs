@@ -182,6 +182,8 @@ impl Control {
                 let _ = answer.send(node.members().collect());
             }
             Input::Leave(answer) => {
+                // Before the view without this node: whoever serves must find itself in it.
+                self.mesh.set_state(now, false, false, false);
                 node.leave(now);
                 let _ = answer.send(());
             }
@@ -193,8 +195,9 @@ impl Control {
         while let Some(action) = self.node.poll_action() {
             self.act(action, now);
         }
-        let ready = self.node.state() == MemberState::Ready;
-        self.mesh.set_state(now, ready, self.node.is_doubting(), self.node.is_settled());
+        let node = &self.node;
+        self.mesh.set_state(now, node.state() == MemberState::Ready, node.is_doubting(), node.is_settled());
+        self.mesh.compared.store(node.has_compared_with_all(), Ordering::Release);
         while let Some(event) = self.node.poll_event() {
             self.mesh.emit(event);
         }
@@ -250,6 +253,7 @@ impl Control {
                     peer.send(Frame::Members(contacts.clone()));
                 }
             }
+            Action::Empty => self.mesh.table.clear(),
             Action::Stop(fatal) => self.stop = Some(fatal),
             // The enum grows with the core; this crate and the core are released together.
             other => tracing::error!(action = ?other, "an action that this driver does not know"),
@@ -298,6 +302,9 @@ impl Control {
         let redial = now - self.stalled_checked >= limit;
         if redial {
             self.stalled_checked = now;
+            for peer in self.peers.values() {
+                peer.outbox(|outbox| outbox.prune_waits(|wait| wait.is_abandoned()));
+            }
         }
         let stalled: Vec<BootId> = self
             .peers

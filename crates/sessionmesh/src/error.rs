@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::Fatal;
 use sessionmesh_core::replication::Outcome;
 use sessionmesh_core::session::{ChangeError, Version};
+use sessionmesh_core::{NodeName, SessionId};
 
 use crate::config::ConfigError;
 
@@ -75,6 +76,26 @@ pub enum ClusterError {
     /// It has left, or was told to.
     #[error("this node has left the cluster")]
     Left,
+}
+
+/// A node has left before all members were known to have everything that it held.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "left after {after:?} (leave_timeout) with members that may lack sessions of this node: {}",
+    list(behind)
+)]
+pub struct LeaveError {
+    /// How long it waited.
+    pub after: Duration,
+    /// Members that had not acknowledged everything; none if a comparison was still going on.
+    pub behind: Vec<NodeName>,
+}
+
+fn list(names: &[NodeName]) -> String {
+    if names.is_empty() {
+        return "a comparison of sessions was not done".into();
+    }
+    names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a session could not be read.

@@ -85,6 +85,10 @@ pub(crate) fn log(mesh: &Mesh, event: &Event) {
                 tracing::warn!(%node, other = %name, by_peer, detail, suppressed, "refused");
             }
         }
+        Event::Emptied { name } => {
+            mesh.counters.cause("emptied", "cut off for longer than the horizon");
+            tracing::error!(%node, other = %name, "cut off for longer than the horizon, on the smaller side: all sessions here are dropped, joining anew");
+        }
         Event::PassDone { boot, name } => tracing::debug!(%node, member = %name, %boot, "sessions compared"),
         Event::SessionCreated { id } => tracing::trace!(%node, ?id, "session created"),
         Event::SessionIdChanged { from, to } => tracing::trace!(%node, ?from, ?to, "session id changed"),
@@ -109,5 +113,6 @@ fn drop_word(cause: DropCause) -> &'static str {
         DropCause::Deaf => "does not hear this node",
         DropCause::Replaced => "replaced by a new start",
         DropCause::Misbehaved => "broke the protocol",
+        DropCause::Emptied => "this node starts empty",
     }
 }

@@ -64,7 +64,7 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
     let now = os::now();
     let (mono, grace) = (now.mono, grace(mesh));
     let view = mesh.routes.current().view.clone();
-    let horizon_ms = u64::try_from(mesh.config.horizon.as_millis()).unwrap_or(u64::MAX);
+    let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
     let forget_before = mesh.clock.latest().millis().max(now.wall_ms).saturating_sub(horizon_ms);
     let mut found = Found::default();
     mesh.table.for_each(|id, record| match record {
@@ -76,6 +76,8 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
                 let first = || view.am_first(id) || mesh.is_overdue(state.ends_at(mesh.config.idle), mono);
                 if over && first() {
                     found.overdue.push(*id);
+                } else if state.has_outworn_removals(forget_before, mesh.config.limits.attributes) {
+                    found.outworn.push(*id);
                 }
             }
             Some(end) => {
@@ -126,7 +128,10 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
     }
     for id in found.outworn {
         mesh.table.with(&id, |slot| match slot {
-            Some(record @ Record::Held(_)) => record.compact(),
+            Some(record @ Record::Held(_)) => {
+                record.forget_removals(forget_before, mesh.config.limits.attributes);
+                record.compact();
+            }
             Some(Record::Ended(end)) if end.stamp.hlc.millis() < forget_before => *slot = None,
             _ => {}
         });

@@ -18,7 +18,7 @@
 //!     let visits: u32 = s.get_json("visits").ok().flatten().unwrap_or(0);
 //!     let _ = s.set_json("visits", &(visits + 1));
 //! }).await?;
-//! cluster.leave().await;
+//! cluster.leave().await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -47,7 +47,7 @@ mod table;
 pub use bytes::Bytes;
 pub use cluster::Cluster;
 pub use config::{Alone, Config, ConfigError, OPTIONS, OptionInfo};
-pub use error::{ClusterError, CommitError, Committed, LoadError, StartError};
+pub use error::{ClusterError, CommitError, Committed, LeaveError, LoadError, StartError};
 pub use sessionmesh_core::membership::{Fatal, MemberInfo, MemberState};
 pub use sessionmesh_core::placement::Mode;
 pub use sessionmesh_core::replication::{AckLevel, Outcome};

@@ -53,6 +53,8 @@ pub(crate) struct Mesh {
     serving: AtomicBool,
     doubting: AtomicBool,
     settled: AtomicBool,
+    /// Whether a pass is done with every member since its link is up.
+    pub(crate) compared: AtomicBool,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
     pub(crate) suspicious: AtomicBool,
     unknown_ends: Mutex<HashMap<SessionId, Instant>>,
@@ -76,6 +78,7 @@ impl Mesh {
             serving: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            compared: AtomicBool::new(false),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
             config,
@@ -175,6 +178,7 @@ impl Mesh {
                 outbox_bytes: stream.queued_bytes,
                 unacked: stream.unacked,
                 outbox_overflows: stream.overflows,
+                dropped_frames: stream.dropped_frames,
                 data_frames: stream.data_frames,
                 bytes_sent: stream.bytes_sent,
                 frames_sent: stream.frames_sent,

@@ -94,12 +94,24 @@ impl Peer {
         stream.wake.notify_one();
     }
 
-    /// Sends a frame of a pass, behind all data.
-    pub(crate) fn send_bulk(&self, frame: Frame) {
+    /// Sends a frame of a pass, behind all data; gives back its bytes.
+    pub(crate) fn send_bulk(&self, frame: Frame) -> u64 {
         let frame = frame.encode();
+        let bytes = frame.len() as u64;
         let mut stream = self.stream();
         stream.outbox.push_bulk(frame);
         stream.wake.notify_one();
+        bytes
+    }
+
+    /// Changes the outbox on behalf of a link, if it is still the one in use.
+    pub(crate) fn outbox_on<R>(
+        &self,
+        link: LinkId,
+        f: impl FnOnce(&mut Outbox<Arc<AckWait>>) -> R,
+    ) -> Option<R> {
+        let mut stream = self.stream();
+        (stream.link == Some(link)).then(|| f(&mut stream.outbox))
     }
 
     /// Moves what waits into a link's write buffer; `None` if another link has taken its place.

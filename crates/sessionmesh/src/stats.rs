@@ -45,6 +45,8 @@ counters! {
     writes_after_end,
     /// Writes of other nodes that came after the session's end.
     late_deltas,
+    /// Writes of other nodes that lost against writes of the same attribute that they did not know of.
+    conflicts,
     /// Writes refused by a limit.
     over_limit,
     /// Sessions created here.
@@ -71,6 +73,10 @@ counters! {
     passes_answered,
     /// Passes that came to nothing.
     passes_failed,
+    /// Records that passes driven here compared.
+    pass_records_compared,
+    /// Bytes that passes sent, both driven and answered.
+    pass_bytes_sent,
     /// Records that passes found different or missing.
     pass_records_differed,
     /// Records that passes brought here.
@@ -97,8 +103,6 @@ counters! {
     handshakes_over_limit,
     /// Connections that could not be accepted.
     accepts_failed,
-    /// Events that a slow listener missed.
-    events_missed,
     /// Update closures run again because another request was faster.
     update_retries,
 }
@@ -135,6 +139,8 @@ pub struct PeerStats {
     pub unacked: u64,
     /// Times its outbox was dropped for want of room.
     pub outbox_overflows: u64,
+    /// Frames that are no data, dropped for want of room.
+    pub dropped_frames: u64,
     /// Data frames made for it.
     pub data_frames: u64,
     /// Bytes sent to it.

@@ -24,6 +24,11 @@ impl SessionTable {
         self.map.len()
     }
 
+    /// Drops everything.
+    pub(crate) fn clear(&self) {
+        self.map.clear();
+    }
+
     /// Sessions that may be served. Scans everything.
     pub(crate) fn live(&self) -> usize {
         let mut count = 0;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::base::Base;
 use sessionmesh::{AckLevel, CommitError, Committed, LoadError, Outcome, SessionId, Snapshot, Version};
 
 tokio::task_local! {
@@ -22,6 +23,8 @@ struct Inner {
     failure: Option<Failure>,
     outcome: Option<Outcome>,
     version: Option<Version>,
+    /// Of the last save in this request: a second one compares with it, not with what was loaded.
+    base: Option<(SessionId, Base)>,
 }
 
 /// What went wrong with a request's session.
@@ -151,6 +154,14 @@ impl RequestContext {
             Ok(snapshot) => inner.version = snapshot.as_ref().map(|snapshot| snapshot.version().clone()),
             Err(error) => inner.failure = Some(Failure::Undecided(error.to_string())),
         }
+    }
+
+    pub(crate) fn set_base(&self, id: SessionId, base: Base) {
+        self.inner().base = Some((id, base));
+    }
+
+    pub(crate) fn base(&self, id: &SessionId) -> Option<Base> {
+        self.inner().base.as_ref().filter(|(of, _)| of == id).map(|(_, base)| base.clone())
     }
 
     /// What went wrong, if anything.

@@ -13,7 +13,7 @@ use tower_sessions_core::session_store::{Error, Result, SessionStore};
 
 use crate::base::{Base, attributes_of, data_of, to_id, to_session_id};
 use crate::context::RequestContext;
-use crate::recent::Recent;
+use crate::recent::{Last, Recent};
 
 /// The sessions of a cluster as a tower-sessions store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -102,22 +102,23 @@ impl SessionMeshStore {
         }
     }
 
-    /// The record's expiry date as a limit, unless it hardly moves.
-    fn limits(&self, record: &Record, current: Option<std::time::Duration>) -> Option<Limits> {
+    /// The record's expiry date as a limit, unless it hardly moves; the session's other limits stay.
+    fn limits(&self, record: &Record, current: Option<Limits>) -> Option<Limits> {
         let left = record.expiry_date - OffsetDateTime::now_utc();
         let left = std::time::Duration::try_from(left).unwrap_or_default();
-        if let Some(current) = current
-            && left.abs_diff(current) <= current / 100
-        {
+        let current = current.unwrap_or(Limits::NONE);
+        if current.remaining.is_some_and(|current| left.abs_diff(current) <= current / 100) {
             return None;
         }
-        Some(Limits { idle: None, remaining: Some(left) })
+        Some(Limits { remaining: Some(left), ..current })
     }
 
     async fn apply(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
         let id = to_session_id(&record.id);
         let sessions = self.sessions_for(context);
-        let mut change = match Base::find(&record.data) {
+        let loaded = Base::find(&record.data);
+        let saved = context.and_then(|context| context.base(&id)).filter(|_| loaded.is_some());
+        let mut change = match saved.or(loaded) {
             Some(base) => base.changes(&record.data).map_err(encode)?,
             // Cleared: whatever is there goes.
             None => {
@@ -132,13 +133,21 @@ impl SessionMeshStore {
                 change
             }
         };
-        change.limits = self.limits(record, sessions.remaining(&id));
+        change.limits = self.limits(record, sessions.limits(&id));
         let mut result = sessions.apply(&id, change.clone()).await;
         // Not here may only mean not on this node.
-        if matches!(result, Err(CommitError::NotFound)) && matches!(sessions.load(&id).await, Ok(Some(_))) {
-            result = sessions.apply(&id, change).await;
+        if matches!(result, Err(CommitError::NotFound)) {
+            result = match sessions.load(&id).await {
+                Ok(Some(_)) => sessions.apply(&id, change).await,
+                Ok(None) => Err(CommitError::Ended),
+                Err(undecided) => Err(undecided.into()),
+            };
         }
-        Self::conclude(context, result)
+        let concluded = Self::conclude(context, result);
+        if let (Some(context), Ok(id)) = (context, &concluded) {
+            context.set_base(*id, Base::of(*id, context.version().as_ref(), &record.data));
+        }
+        concluded
     }
 
     async fn begin(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
@@ -157,7 +166,12 @@ impl SessionMeshStore {
             return Self::conclude(Some(context), sessions.change_id_with(&old, |_| change).await);
         }
         let mut attributes = attributes_of(&record.data).map_err(encode)?;
-        if let Some(last) = old.and_then(|old| self.recent.take(&old)) {
+        let last = old.and_then(|old| self.recent.take(&old));
+        if last == Some(Last::Ended) {
+            // Logged out before this request could take its place.
+            return Err(backend(CommitError::Ended));
+        }
+        if let Some(Last::Held(last)) = last {
             // What others wrote to the old id before its end, and then what this request changed.
             let mine = |name: &str| change.attributes.iter().any(|(changed, _)| **changed == *name);
             attributes.retain(|(name, _)| mine(name));
@@ -199,7 +213,9 @@ impl SessionStore for SessionMeshStore {
         };
         let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
         Base::of(session_id, Some(snapshot.version()), &data).insert(&mut data);
-        let left = self.sessions.remaining(&session_id).and_then(|left| time::Duration::try_from(left).ok());
+        let limits = self.sessions.limits(&session_id).unwrap_or(Limits::NONE);
+        let left = limits.remaining.into_iter().chain(limits.absolute).min();
+        let left = left.and_then(|left| time::Duration::try_from(left).ok());
         let expiry_date = OffsetDateTime::now_utc().saturating_add(left.unwrap_or(time::Duration::WEEK));
         Ok(Some(Record { id: *id, data, expiry_date }))
     }
@@ -217,10 +233,9 @@ impl SessionStore for SessionMeshStore {
             return Ok(());
         }
         let (last, result) = self.sessions.take(&id).await;
-        if let Some(last) = last {
-            self.recent.put(last);
-        }
-        result.map(drop).map_err(backend)
+        let committed = result.map_err(backend)?;
+        self.recent.put(committed.id, last);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use sessionmesh::{AckLevel, CommitError, Stats};
 
+use crate::app::MAX_VALUE_BYTES;
 use crate::serve::Node;
 
 pub(crate) fn routes() -> Router<Node> {
@@ -33,6 +34,11 @@ struct Bulk {
 }
 
 async fn bulk(State(node): State<Node>, Query(bulk): Query<Bulk>) -> Result<String, Response> {
+    if bulk.bytes > MAX_VALUE_BYTES {
+        return Err(
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_VALUE_BYTES} bytes\n")).into_response()
+        );
+    }
     let sessions = node.cluster.at(AckLevel::Async);
     // As JSON, as the session layer writes them.
     let value = serde_json::to_vec(&"x".repeat(bulk.bytes)).unwrap_or_default();
@@ -86,7 +92,9 @@ async fn readyz(State(node): State<Node>) -> Response {
     }
 }
 
-async fn leave(State(node): State<Node>) -> &'static str {
-    node.cluster.leave().await;
-    "left\n"
+async fn leave(State(node): State<Node>) -> Response {
+    match node.cluster.leave().await {
+        Ok(()) => "left, everything is handed over\n".into_response(),
+        Err(error) => (StatusCode::GATEWAY_TIMEOUT, format!("{error}\n")).into_response(),
+    }
 }

@@ -36,6 +36,9 @@ pub(crate) fn router(node: Node, cookie_secure: bool) -> Router {
         .with_state(node)
 }
 
+/// No request makes this node allocate more for one value, whatever sessions may hold.
+pub(crate) const MAX_VALUE_BYTES: usize = 64 << 20;
+
 /// A session error that the layer has no better answer for.
 pub(crate) struct Failed(Error);
 
@@ -71,9 +74,14 @@ fn value(v: &str, n: Option<usize>) -> String {
     }
 }
 
-async fn put(session: Session, Query(put): Query<Put>) -> Result<String, Failed> {
+async fn put(session: Session, Query(put): Query<Put>) -> Result<Response, Failed> {
+    if put.n.is_some_and(|n| n > MAX_VALUE_BYTES) {
+        return Ok(
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_VALUE_BYTES} bytes\n")).into_response()
+        );
+    }
     session.insert(&put.k, value(&put.v, put.n)).await?;
-    Ok(put.v)
+    Ok(put.v.into_response())
 }
 
 #[derive(Deserialize)]

@@ -73,7 +73,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     if tokio::time::timeout(args.drain, &mut server).await.is_err() {
         tracing::warn!("requests still ran after the drain time; they are cut");
     }
-    cluster.leave().await;
+    if let Err(error) = cluster.leave().await {
+        tracing::warn!(%error, "stopping all the same");
+    }
     Ok(())
 }
 

@@ -83,6 +83,8 @@ pub enum Action {
     Beat,
     /// Members changed: tell all members on.
     Tell(Vec<Contact>),
+    /// Drop all sessions: this node joins anew.
+    Empty,
     /// This node can't be in the cluster: stop it.
     Stop(Fatal),
 }

@@ -54,7 +54,11 @@ impl Node {
             dial: dialed.map_or(hello.dial, |(_, dial)| dial),
         };
         let candidate = Candidate { rank, dialed: dialed.map(|(address, _)| address), hello };
-        match self.judge(&candidate) {
+        let judgement = match self.judge_cut(&candidate.hello, now) {
+            Some(refusal) => Judgement::Refuse(refusal),
+            None => self.judge(&candidate),
+        };
+        match judgement {
             Judgement::Admit => self.admit(link, candidate),
             Judgement::Refuse(refusal) => self.refuse(link, &candidate, refusal, now),
             Judgement::Replace(old) => {
@@ -116,7 +120,7 @@ impl Node {
         if rivals.chain(linked.map(|link| link.rank)).any(|rank| rank >= candidate.rank) {
             // If the link here is dead and only the other side knows, the ping will show it.
             if linked.is_some() {
-                self.actions.push_back(Action::Ping { boot: hello.boot });
+                self.suspects.insert(hello.boot);
             }
             return refuse(RefusalReason::Duplicate, format!("{name} and {me} have a link already"));
         }
@@ -196,6 +200,10 @@ impl Node {
             self.dials.ended(address, SeedState::Met, None);
         }
         self.dials.ended(hello.address, SeedState::Met, None);
+        self.lost.admitted(boot, &hello.name);
+        if self.state == MemberState::Joining {
+            self.lost.inherit(&hello.forgotten);
+        }
         let sighting = self.sightings.remove(&boot);
         let i_drive = match (self.state, hello.state) {
             (MemberState::Joining, MemberState::Ready) => true,
@@ -218,11 +226,15 @@ impl Node {
             hears_us_at: now,
             pass,
             next_pass_at: now,
+            pass_again: false,
         });
         if let Some(old) = member.link.replace(Link { id: link, rank: candidate.rank }) {
             self.actions.push_back(Action::Close { link: old.id });
         }
         member.pass = pass;
+        member.pass_again = false;
+        // The two Hellos may have crossed a change of state, and each wait for the other.
+        member.next_pass_at = if pass == PassState::Awaited { now + self.config.drop_time } else { now };
         member.answered_at = now;
         member.hears_us_at = now;
         member.pinged_at = None;

@@ -17,6 +17,9 @@ pub struct MembershipConfig {
     pub redial: Duration,
     /// Between comparisons with one member in turn. Default 60 s.
     pub pass_interval: Duration,
+    /// For how long ends are remembered. Two sides of a longer cut do not merge: the smaller starts
+    /// empty. Default 24 h.
+    pub horizon: Duration,
     /// Members at most, this node included. Default 64.
     pub max_members: usize,
     /// Found a cluster though a seed is silent. Default no: it may be on the other side of a cut.
@@ -32,6 +35,7 @@ impl Default for MembershipConfig {
             ping_timeout: Duration::from_millis(500),
             redial: Duration::from_secs(1),
             pass_interval: Duration::from_secs(60),
+            horizon: Duration::from_secs(24 * 3600),
             max_members: 64,
             found: false,
         }

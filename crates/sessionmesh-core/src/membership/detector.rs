@@ -47,11 +47,13 @@ impl Node {
             }
             member.pinged_at = member.pinged_at.map(|at| at + late);
             member.pass = PassState::Due;
+            member.next_pass_at = now;
         }
         for claim in &mut self.claims {
             claim.until += late;
         }
         self.dials.shift(late);
+        self.lost.shift(late);
         self.doubting = !self.members.is_empty();
         if self.doubting {
             self.events.push_back(Event::Doubting { late });
@@ -63,13 +65,16 @@ impl Node {
         let config = self.config;
         let mut verdicts = Vec::new();
         for (boot, member) in &self.members {
+            let silent = now - member.alive_at();
             if member.link.is_none() {
-                if now - member.link_lost_at >= config.drop_time {
+                let lost = now - member.link_lost_at;
+                if lost >= config.drop_time {
                     verdicts.push((*boot, Some(DropCause::Unreachable)));
+                } else if silent >= config.drop_time && lost >= config.ping_timeout {
+                    verdicts.push((*boot, Some(DropCause::Silent)));
                 }
                 continue;
             }
-            let silent = now - member.alive_at();
             let unanswered = member.pinged_at.is_some_and(|at| now - at >= config.ping_timeout);
             if silent >= config.drop_time && unanswered {
                 verdicts.push((*boot, Some(DropCause::Silent)));
@@ -81,10 +86,28 @@ impl Node {
                 verdicts.push((*boot, None));
             }
         }
+        let suspects = core::mem::take(&mut self.suspects);
+        verdicts.extend(suspects.into_iter().map(|boot| (boot, None)));
+        self.give_up_dead_links(now);
         for (boot, verdict) in verdicts {
             match verdict {
                 Some(cause) => self.remove(boot, cause, now),
                 None => self.ping(boot, now),
+            }
+        }
+    }
+
+    /// A link on which a ping stays unanswered while heartbeats come: the process lives, the link does
+    /// not.
+    fn give_up_dead_links(&mut self, now: Instant) {
+        let patience = self.config.ping_timeout * 2;
+        let dead = |member: &Member| member.pinged_at.is_some_and(|at| now - at >= patience);
+        for (boot, member) in self.members.iter_mut().filter(|(_, member)| dead(member)) {
+            if let Some(link) = member.link.take() {
+                self.actions.push_back(Action::Close { link: link.id });
+                member.pinged_at = None;
+                member.link_lost_at = now;
+                self.dials.want(member.address, Some(*boot), now, now);
             }
         }
     }
@@ -104,12 +127,10 @@ impl Node {
         self.members.iter().find(|(_, member)| late(member)).map(|(boot, _)| *boot)
     }
 
-    /// A link's acknowledgements stand still, or a member is slow: try a fresh connection, so that
-    /// an old socket's back-off does not delay a heal.
+    /// A link's acknowledgements stand still: its process is asked, and if it does not answer there,
+    /// the link is given up for a fresh one, so that an old socket's back-off does not delay a heal.
     pub fn handle_stalled(&mut self, boot: BootId, now: Instant) {
-        if let Some(member) = self.members.get(&boot) {
-            self.dials.want(member.address, Some(boot), now, now);
-        }
+        self.suspects.insert(boot);
         self.settle(now);
     }
 }

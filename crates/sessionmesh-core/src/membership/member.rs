@@ -98,8 +98,10 @@ pub(super) struct Member {
     /// When it last said that it hears this node.
     pub(super) hears_us_at: Instant,
     pub(super) pass: PassState,
-    /// After one that came to nothing.
+    /// Not before: after one that came to nothing, or while the member should start one.
     pub(super) next_pass_at: Instant,
+    /// Something was lost while one ran: another must follow.
+    pub(super) pass_again: bool,
 }
 
 impl Member {

@@ -12,6 +12,7 @@ mod admission;
 mod config;
 mod detector;
 mod dials;
+mod forgotten;
 mod member;
 mod node;
 mod passes;

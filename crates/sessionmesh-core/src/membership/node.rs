@@ -1,6 +1,6 @@
 //! One node's membership: a state machine that its driver feeds and obeys.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -10,6 +10,7 @@ use super::action::{Action, Beacon, DialFailure, Identity, LinkId};
 use super::admission::{Candidate, Claim};
 use super::config::MembershipConfig;
 use super::dials::{Dials, SeedState};
+use super::forgotten::Lost;
 use super::member::{Member, MemberInfo, MemberState, PassState};
 use super::readiness::Sighting;
 use crate::placement::View;
@@ -26,12 +27,15 @@ pub struct Node {
     pub(super) members: BTreeMap<BootId, Member>,
     pub(super) sightings: BTreeMap<BootId, Sighting>,
     pub(super) dials: Dials,
+    pub(super) lost: Lost,
     pub(super) met_ready: bool,
     pub(super) not_ready_reason: String,
     /// Boots that said they leave, or that this node knows to be over, with the time of it.
     pub(super) over: BTreeMap<BootId, Instant>,
     pub(super) candidates: BTreeMap<LinkId, Candidate>,
     pub(super) claims: Vec<Claim>,
+    /// Members whose link may be dead though nobody has closed it: to be asked.
+    pub(super) suspects: BTreeSet<BootId>,
     pub(super) dial_counter: u64,
     pub(super) doubting: bool,
     pub(super) last_tick: Instant,
@@ -53,11 +57,13 @@ impl Node {
             members: BTreeMap::new(),
             sightings: BTreeMap::new(),
             dials: Dials::default(),
+            lost: Lost::default(),
             met_ready: false,
             not_ready_reason: String::new(),
             over: BTreeMap::new(),
             candidates: BTreeMap::new(),
             claims: Vec::new(),
+            suspects: BTreeSet::new(),
             dial_counter: 0,
             doubting: false,
             last_tick: now,
@@ -131,6 +137,8 @@ impl Node {
             mode: self.me.mode,
             dial,
             members: self.contacts(),
+            side: self.side(),
+            forgotten: self.lost.forgotten(),
         }
     }
 
@@ -176,6 +184,9 @@ impl Node {
         }
         member.counter = heartbeat.counter;
         member.heard_at = now;
+        for heard in &heartbeat.heard {
+            self.lost.heard(*heard, now);
+        }
         if heartbeat.heard.contains(&self.me.boot) {
             member.hears_us_at = now;
         }
@@ -281,6 +292,7 @@ impl Node {
             }
         }
         self.check_members(now);
+        self.lost.expire(now, self.config.horizon);
         for claim in core::mem::take(&mut self.claims) {
             if claim.until <= now {
                 self.remove(claim.holder, DropCause::Replaced, now);
@@ -320,6 +332,7 @@ impl Node {
         }
         self.sightings.remove(&boot);
         self.actions.push_back(Action::Remove { boot, cause });
+        let member_name = member.name.clone();
         self.events.push_back(Event::MemberDropped { boot, name: member.name, cause });
         let again = now + self.config.redial;
         match cause {
@@ -328,7 +341,11 @@ impl Node {
                 self.over.insert(boot, now);
                 self.dials.retry_seed(member.address, again);
             }
-            _ => self.dials.want(member.address, None, again, now),
+            DropCause::Emptied => self.dials.want(member.address, None, again, now),
+            _ => {
+                self.lost.dropped(boot, member_name, now);
+                self.dials.want(member.address, None, again, now);
+            }
         }
         self.publish();
         self.actions.push_back(Action::Tell(self.contacts()));

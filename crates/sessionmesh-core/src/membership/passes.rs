@@ -18,13 +18,21 @@ impl Node {
         self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
     }
 
+    /// Whether every member has what this node had when their link came up, and the other way round.
+    pub fn has_compared_with_all(&self) -> bool {
+        self.members.values().all(|member| matches!(member.pass, PassState::Done | PassState::Round))
+    }
+
     /// A stream to a member was cut short (its outbox overflowed): compare again.
     pub fn handle_pass_due(&mut self, boot: BootId, now: Instant) {
-        if let Some(member) = self.members.get_mut(&boot)
-            && member.pass != PassState::Running
-        {
-            // A round that runs began before the cut; another follows it.
-            member.pass = PassState::Due;
+        if let Some(member) = self.members.get_mut(&boot) {
+            if matches!(member.pass, PassState::Running | PassState::Round) {
+                // What was lost may have been lost after the one that runs had summed up.
+                member.pass_again = true;
+            } else {
+                member.pass = PassState::Due;
+                member.next_pass_at = now;
+            }
         }
         self.settle(now);
     }
@@ -38,7 +46,8 @@ impl Node {
                 PassRole::Responder => member.pass == PassState::Awaited,
             };
             if settles {
-                member.pass = PassState::Done;
+                let again = core::mem::take(&mut member.pass_again);
+                member.pass = if again { PassState::Due } else { PassState::Done };
             }
             let name = member.name.clone();
             let twin = name == self.me.name && member.state == MemberState::Ready;
@@ -70,11 +79,12 @@ impl Node {
     pub(super) fn start_pass(&mut self, now: Instant) {
         let runs = |member: &Member| matches!(member.pass, PassState::Running | PassState::Round);
         let running = self.members.values().any(runs);
-        if running || self.state == MemberState::Leaving {
+        if running {
             return;
         }
         let able = |member: &&mut Member| member.link.is_some() && now >= member.next_pass_at;
-        let mut due = self.members.iter_mut().filter(|(_, member)| member.pass == PassState::Due);
+        let wants = |member: &Member| matches!(member.pass, PassState::Due | PassState::Awaited);
+        let mut due = self.members.iter_mut().filter(|(_, member)| wants(member));
         let next = due.find(|(_, member)| able(member)).map(|(boot, member)| {
             member.pass = PassState::Running;
             *boot

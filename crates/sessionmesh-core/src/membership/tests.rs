@@ -285,7 +285,7 @@ impl World {
                 self.kill(index);
                 self.processes[index].stopped = Some(fatal);
             }
-            Action::Open { .. } | Action::Remove { .. } | Action::Publish(_) => {}
+            Action::Open { .. } | Action::Remove { .. } | Action::Publish(_) | Action::Empty => {}
         }
     }
 
@@ -617,4 +617,32 @@ fn members_are_compared_in_turn_as_a_matter_of_routine() {
     let after: usize = world.processes.iter().map(|process| process.events.len()).sum();
     assert!(after >= before + 6, "each of three started two passes in two minutes");
     assert!(world.processes.iter().all(|process| process.node.is_settled()));
+}
+
+#[test]
+fn after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty() {
+    for (horizon, emptied) in [(Duration::from_secs(100), 0), (Duration::from_secs(30), 1)] {
+        let config = MembershipConfig { horizon, ..MembershipConfig::default() };
+        let mut world = World::new();
+        for n in 1..=3 {
+            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+        }
+        world.run(Duration::from_secs(4));
+        world.cut(0, 1);
+        world.cut(0, 2);
+        world.run(Duration::from_secs(50));
+        world.cut.clear();
+        world.run(Duration::from_secs(8));
+        let count = |index: usize| {
+            world.processes[index]
+                .events
+                .iter()
+                .filter(|event| matches!(event, Event::Emptied { .. }))
+                .count()
+        };
+        assert_eq!((count(0), count(1), count(2)), (emptied, 0, 0), "horizon {horizon:?}");
+        for index in 0..3 {
+            assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+        }
+    }
 }

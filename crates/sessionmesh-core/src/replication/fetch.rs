@@ -1,5 +1,7 @@
 //! One session, asked of another holder.
 
+use alloc::boxed::Box;
+
 use super::table::Table;
 use crate::session::{Applied, Record};
 use crate::wire::{Fetch, FetchOutcome};
@@ -12,7 +14,7 @@ pub fn answer(table: &impl Table, fetch: &Fetch, may_deny: bool, now: Now) -> Fe
         record.and_then(|record| record.update(fetch.id, fetch.version.as_ref(), now.mono))
     });
     match update {
-        Some(update) => FetchOutcome::Record(update),
+        Some(update) => FetchOutcome::Record(Box::new(update)),
         None if may_deny => FetchOutcome::Absent,
         None => FetchOutcome::Undecided,
     }

@@ -28,6 +28,8 @@ pub struct Outbox<W> {
     data: VecDeque<Bytes>,
     bulk: VecDeque<Bytes>,
     queued_bytes: usize,
+    /// Of control frames and passes.
+    other_bytes: usize,
     waits: VecDeque<(u64, W)>,
     excepted: BTreeMap<u64, W>,
     orphans: Vec<W>,
@@ -49,6 +51,8 @@ pub struct OutboxStats {
     pub frames_sent: u64,
     /// Times the outbox was dropped for want of room.
     pub overflows: u64,
+    /// Frames that are no data, dropped for want of room.
+    pub dropped_frames: u64,
     /// Data frames not yet acknowledged in this epoch.
     pub unacked: u64,
 }
@@ -93,6 +97,7 @@ impl<W> Outbox<W> {
             data: VecDeque::new(),
             bulk: VecDeque::new(),
             queued_bytes: 0,
+            other_bytes: 0,
             waits: VecDeque::new(),
             excepted: BTreeMap::new(),
             orphans: Vec::new(),
@@ -107,6 +112,7 @@ impl<W> Outbox<W> {
         self.cut();
         self.control.clear();
         self.bulk.clear();
+        self.other_bytes = 0;
         self.begin_epoch();
         self.open = true;
         self.progress_at = now;
@@ -117,6 +123,7 @@ impl<W> Outbox<W> {
         self.cut();
         self.control.clear();
         self.bulk.clear();
+        self.other_bytes = 0;
         self.open = false;
         for role in [PassRole::Driver, PassRole::Responder] {
             self.pass_failed(role);
@@ -164,17 +171,42 @@ impl<W> Outbox<W> {
         Appended::Queued
     }
 
-    /// Adds a frame that goes before all data: small, and bounded by what the peer asked for.
+    /// Adds a frame that goes before all data. Past the limit it is dropped and counted: whoever waits
+    /// for it runs into a time-out.
     pub fn push_control(&mut self, frame: Bytes) {
-        if self.open {
+        if self.has_room(&frame) {
             self.control.push_back(frame);
         }
     }
 
-    /// Adds a frame of a pass: goes after the data, so that a transfer does not delay it.
+    /// Adds a frame of a pass: goes after the data, so that a transfer does not delay it. The limit
+    /// is that of control frames.
     pub fn push_bulk(&mut self, frame: Bytes) {
-        if self.open {
+        if self.has_room(&frame) {
             self.bulk.push_back(frame);
+        }
+    }
+
+    fn has_room(&mut self, frame: &Bytes) -> bool {
+        if !self.open {
+            return false;
+        }
+        let room = self.other_bytes + frame.len() <= self.limit_bytes;
+        if room {
+            self.other_bytes += frame.len();
+        } else {
+            self.stats.dropped_frames += 1;
+        }
+        room
+    }
+
+    /// Forgets waits that nobody waits for any more.
+    pub fn prune_waits(&mut self, abandoned: impl Fn(&W) -> bool) {
+        self.waits.retain(|(_, wait)| !abandoned(wait));
+        self.excepted.retain(|_, wait| !abandoned(wait));
+        self.orphans.retain(|wait| !abandoned(wait));
+        for covered in &mut self.covered {
+            covered.retain(|wait| !abandoned(wait));
         }
     }
 
@@ -198,6 +230,7 @@ impl<W> Outbox<W> {
             put(buffer, &Frame::Epoch(self.epoch).encode());
         }
         while let Some(frame) = self.control.pop_front() {
+            self.other_bytes -= frame.len();
             put(buffer, &frame);
         }
         while buffer.len() - before < room {
@@ -205,6 +238,7 @@ impl<W> Outbox<W> {
                 self.queued_bytes -= frame.len();
                 put(buffer, &frame);
             } else if let Some(frame) = self.bulk.pop_front() {
+                self.other_bytes -= frame.len();
                 put(buffer, &frame);
             } else {
                 break;
@@ -282,7 +316,8 @@ impl<W> Outbox<W> {
 
     /// Whether everything sent has been applied by the peer.
     pub fn is_drained(&self) -> bool {
-        self.open && !self.overflowed && self.acked == self.appended && self.excepted.is_empty()
+        let lost = !self.orphans.is_empty() || self.covered.iter().any(|covered| !covered.is_empty());
+        self.open && !self.overflowed && !lost && self.acked == self.appended && self.excepted.is_empty()
     }
 
     /// Whether there is a link.

@@ -19,6 +19,8 @@ pub struct Received {
     pub ended: Option<End>,
     /// A write came too late, after the session's end.
     pub late: bool,
+    /// Writes that lost against others of the same attributes that they did not know of.
+    pub conflicts: usize,
     /// The sender let a session expire of which this node knows a newer access: tell it.
     pub outlived: bool,
 }
@@ -48,6 +50,6 @@ pub fn receive(
         _ => return Received::default(),
     };
     inbox.applied((!applied.held).then_some(id));
-    let Applied { want, created, ended, late, outlived, .. } = applied;
-    Received { id: Some(id), pull: want, created, ended, late, outlived }
+    let Applied { want, created, ended, late, outlived, conflicts, .. } = applied;
+    Received { id: Some(id), pull: want, created, ended, late, conflicts, outlived }
 }

@@ -448,6 +448,65 @@ fn stamps_follow_causality_though_a_clock_is_an_hour_behind() {
     assert!(b.clock.ahead_ms(1_000) >= Duration::from_secs(3_600).as_millis() as u64);
 }
 
+#[test]
+fn a_pass_over_large_sessions_moves_them_in_batches() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    static LARGE: [u8; 100_000] = [b'x'; 100_000];
+    for n in 0..40 {
+        a.create(id(n));
+        b.table.with(&id(n), |slot| *slot = a.table.read(&id(n), |record| record.cloned()));
+        a.set(id(n), "large", core::str::from_utf8(&LARGE).unwrap()).unwrap();
+    }
+    let moved = mesh.pass(b, a);
+    mesh.assert_equal();
+    assert!(moved < 40 * 100_000 * 3, "{moved}");
+}
+
+#[test]
+fn an_absolute_end_is_never_put_off() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    let limits = |remaining: u64, absolute: Option<u64>| crate::session::Limits {
+        idle: None,
+        remaining: Some(Duration::from_secs(remaining)),
+        absolute: absolute.map(Duration::from_secs),
+    };
+    let begin = Change { attributes: Vec::new(), limits: Some(limits(50, Some(100))) };
+    commit::create(&a.table, a, a.origin(), id(1), begin).unwrap();
+    mesh.settle();
+    let later = Change { attributes: Vec::new(), limits: Some(limits(5_000, None)) };
+    commit::change(&b.table, b, b.origin(), id(1), |_| Ok::<_, crate::session::ChangeError>(later)).unwrap();
+    mesh.settle();
+    for node in &mesh.0 {
+        let begun = node.now.borrow().mono;
+        let ends =
+            node.table.read(&id(1), |record| record.and_then(Record::live).map(|s| s.limits().ends_at()));
+        assert_eq!(ends, Some(Some(begun + Duration::from_secs(100))));
+        node.now.borrow_mut().mono += Duration::from_secs(101);
+        assert_eq!(node.set(id(1), "late", "1"), Err(crate::session::ChangeError::Ended));
+    }
+}
+
+#[test]
+fn removal_marks_do_not_grow_without_bound() {
+    let mesh = Mesh::new(1);
+    let node = &mesh.0[0];
+    node.create(id(1));
+    for n in 0..1_000 {
+        let name = alloc::format!("k{n}");
+        node.set(id(1), &name, "v").unwrap();
+        let gone = Change { attributes: alloc::vec![(name.as_str().into(), None)], limits: None };
+        commit::change(&node.table, node, node.origin(), id(1), |_| {
+            Ok::<_, crate::session::ChangeError>(gone)
+        })
+        .unwrap();
+    }
+    let marks =
+        node.table.read(&id(1), |record| record.and_then(Record::live).map(|s| s.attributes().removals()));
+    assert_eq!(marks, Some(256));
+}
+
 mod chaos {
     use super::*;
     use proptest::prelude::*;

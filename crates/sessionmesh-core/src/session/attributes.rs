@@ -72,6 +72,27 @@ impl Attributes {
         self.0.retain(|attribute| attribute.value.is_some() || attribute.stamp.hlc.millis() >= before_ms);
     }
 
+    /// How many removal marks there are.
+    pub fn removals(&self) -> usize {
+        self.0.iter().filter(|attribute| attribute.value.is_none()).count()
+    }
+
+    /// Forgets the oldest removal marks, so that at most so many are left: a client that sets and
+    /// removes ever new names must not grow the session without bound.
+    pub fn trim_removals(&mut self, limit: usize) {
+        let mut stamps: Vec<Stamp> = self
+            .0
+            .iter()
+            .filter(|attribute| attribute.value.is_none())
+            .map(|attribute| attribute.stamp)
+            .collect();
+        let Some(excess) = stamps.len().checked_sub(limit).filter(|excess| *excess > 0) else { return };
+        stamps.sort_unstable();
+        if let Some(newest) = excess.checked_sub(1).and_then(|index| stamps.get(index)).copied() {
+            self.0.retain(|attribute| attribute.value.is_some() || attribute.stamp > newest);
+        }
+    }
+
     /// Bytes of names and values of the present attributes.
     pub fn payload_bytes(&self) -> usize {
         self.present().map(|(name, value)| name.len() + value.len()).sum()

@@ -12,6 +12,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Until the session ends, whatever its use.
     pub remaining: Option<Duration>,
+    /// The same, but no later write can put it off.
+    pub absolute: Option<Duration>,
 }
 
 /// What a request wants changed.

@@ -1,7 +1,6 @@
 //! What one request changed.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::attributes::{Name, Value};
 use super::change::Limits;
@@ -26,9 +25,5 @@ pub struct Delta {
 
 impl Limits {
     /// No idle limit of its own and no absolute end.
-    pub const NONE: Self = Self { idle: None, remaining: None };
-
-    pub(crate) fn of(idle: Option<Duration>, remaining: Option<Duration>) -> Self {
-        Self { idle, remaining }
-    }
+    pub const NONE: Self = Self { idle: None, remaining: None, absolute: None };
 }

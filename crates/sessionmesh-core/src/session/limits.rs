@@ -16,15 +16,23 @@ pub struct StampedLimits {
     pub idle: Option<Duration>,
     /// The session ends then, whatever its use.
     pub deadline: Option<Instant>,
+    /// As well, and no later write can put it off: set when the session begins.
+    pub absolute: Option<Instant>,
 }
 
 impl StampedLimits {
-    /// Takes the newer of both; of the same write, the deadline that is here.
-    pub fn merge(&mut self, other: Self) -> bool {
-        let newer = other.stamp > self.stamp;
-        if newer {
+    /// Takes the newer of both; of the same write, the deadline that is here. The absolute end is the
+    /// earlier of both.
+    pub fn merge(&mut self, other: Self) {
+        let absolute = self.absolute.into_iter().chain(other.absolute).min();
+        if other.stamp > self.stamp {
             *self = other;
         }
-        newer
+        self.absolute = absolute;
+    }
+
+    /// When the session ends, whatever its use.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.absolute).min()
     }
 }

@@ -39,6 +39,8 @@ pub struct Applied {
     pub outlived: bool,
     /// The end is now known to be announced.
     pub announced: bool,
+    /// Writes that lost against others of the same attributes that they did not know of.
+    pub conflicts: usize,
 }
 
 impl Record {
@@ -92,7 +94,7 @@ impl Record {
             limits: change.limits,
             create: true,
         };
-        state.merge_delta(&delta, now);
+        let _ = state.merge_delta(&delta, now);
         Ok((Self::Held(Box::new(state)), delta))
     }
 
@@ -110,6 +112,9 @@ impl Record {
         tick: impl FnOnce(Hlc) -> Stamp,
     ) -> Result<Option<Delta>, ChangeError> {
         let state = Self::live_mut(slot)?;
+        if state.is_past_deadline(now) {
+            return Err(ChangeError::Ended);
+        }
         let mut changes = change.attributes;
         changes.retain(|(name, value)| state.attributes.get(name) != value.as_ref());
         if changes.is_empty() && change.limits.is_none() {
@@ -125,7 +130,8 @@ impl Record {
             limits: change.limits,
             create: false,
         };
-        state.merge_delta(&delta, now);
+        let _ = state.merge_delta(&delta, now);
+        state.attributes.trim_removals(limits.attributes);
         state.touch.last_access = state.touch.last_access.max(now);
         Ok(Some(delta))
     }
@@ -144,7 +150,7 @@ impl Record {
         let stamp = tick(state.newest());
         let previous = state.version.get(stamp.origin);
         let delta = Delta { id, previous, stamp, changes: Vec::new(), limits: None, create: false };
-        state.merge_delta(&delta, now);
+        let _ = state.merge_delta(&delta, now);
         Ok(delta)
     }
 
@@ -192,6 +198,13 @@ impl Record {
         }
     }
 
+    /// Forgets removal marks that are older than any cut, or too many.
+    pub fn forget_removals(&mut self, before_ms: u64, limit: usize) {
+        if let Self::Held(state) = self {
+            state.forget_removals(before_ms, limit);
+        }
+    }
+
     /// Notes that the application has been told of the end; `None` if it had been, or there is none.
     pub fn announce(&mut self) -> Option<End> {
         let end = match self {
@@ -219,20 +232,22 @@ impl Record {
                     return Applied { held: true, ..Applied::default() };
                 }
                 let was_live = state.is_live();
-                if state.merge_delta(delta, now) {
+                let (follows, conflicts) = state.merge_delta(delta, now);
+                if follows {
                     return Applied {
                         held: true,
                         created: !was_live && state.is_live(),
+                        conflicts,
                         ..Applied::default()
                     };
                 }
                 let known = (!state.partial).then(|| state.version.clone());
-                Applied { held: !state.partial, want: Some(known), ..Applied::default() }
+                Applied { held: !state.partial, want: Some(known), conflicts, ..Applied::default() }
             }
             None | Some(Self::Ended(_)) => {
                 // Unknown, or ended by an idleness that this access disproves.
                 let mut state = SessionState::empty(!delta.create, now);
-                state.merge_delta(delta, now);
+                let _ = state.merge_delta(delta, now);
                 let created = delta.create;
                 *slot = Some(Self::Held(Box::new(state)));
                 Applied { held: created, want: (!created).then_some(None), created, ..Applied::default() }

@@ -8,9 +8,9 @@ use super::attributes::{Attribute, Attributes};
 use super::delta::Delta;
 use super::end::{End, EndCause};
 use super::limits::StampedLimits;
-use super::update::{StateUpdate, TouchUpdate};
+use super::update::{StateUpdate, TouchUpdate, local_limits};
 use super::version::Version;
-use crate::{BootId, Instant, Stamp};
+use crate::{Instant, Stamp};
 
 /// The newest access that other nodes know of, and the newest that this one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,12 +87,12 @@ impl SessionState {
     /// When the session ends unless it is used, given the cluster's idle limit.
     pub fn ends_at(&self, cluster_idle: Duration) -> Instant {
         let idle = self.touch.last_access + self.limits.idle.unwrap_or(cluster_idle);
-        self.limits.deadline.map_or(idle, |deadline| idle.min(deadline))
+        self.limits.ends_at().map_or(idle, |end| idle.min(end))
     }
 
     /// Whether the session's absolute end has come.
     pub fn is_past_deadline(&self, now: Instant) -> bool {
-        self.limits.deadline.is_some_and(|deadline| now >= deadline)
+        self.limits.ends_at().is_some_and(|end| now >= end)
     }
 
     /// Notes an access on this node; says whether others should hear of it.
@@ -101,25 +101,28 @@ impl SessionState {
         now - self.touch.stamped_at >= touch_interval
     }
 
-    /// Merges another node's delta; says whether the version went along.
-    pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> bool {
+    /// Merges another node's delta; says whether the version went along, and how many of its writes
+    /// lost against writes that it did not know of.
+    pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> (bool, usize) {
         let origin = delta.stamp.origin;
+        let mut lost = 0;
         for (name, value) in &delta.changes {
-            self.attributes.merge(Attribute { name: name.clone(), stamp: delta.stamp, value: value.clone() });
+            let won = self.attributes.merge(Attribute {
+                name: name.clone(),
+                stamp: delta.stamp,
+                value: value.clone(),
+            });
+            lost += usize::from(!won);
         }
         if let Some(limits) = delta.limits {
-            self.limits.merge(StampedLimits {
-                stamp: delta.stamp,
-                idle: limits.idle,
-                deadline: limits.remaining.map(|left| now + left),
-            });
+            self.limits.merge(local_limits(delta.stamp, limits, now));
         }
         self.merge_touch(TouchUpdate { stamp: delta.stamp, age: Duration::ZERO }, now);
         let follows = !self.partial && delta.previous <= self.version.get(origin);
         if follows {
             self.version.advance(origin, delta.stamp.hlc);
         }
-        follows
+        (follows, lost)
     }
 
     pub(super) fn merge_touch(&mut self, touch: TouchUpdate, now: Instant) {
@@ -181,10 +184,17 @@ impl SessionState {
         hash.digest()
     }
 
-    /// Forgets removal marks and boots that no node asks about any more.
-    pub fn forget(&mut self, removals_before_ms: u64, gone: impl Fn(BootId) -> bool) {
-        self.attributes.forget_removals(removals_before_ms);
-        self.version.prune(gone);
+    /// Forgets removal marks that are older than any cut, or too many.
+    pub fn forget_removals(&mut self, before_ms: u64, limit: usize) {
+        self.attributes.forget_removals(before_ms);
+        self.attributes.trim_removals(limit);
+    }
+
+    /// Whether [`SessionState::forget_removals`] has something to do.
+    pub fn has_outworn_removals(&self, before_ms: u64, limit: usize) -> bool {
+        let old =
+            |attribute: &Attribute| attribute.value.is_none() && attribute.stamp.hlc.millis() < before_ms;
+        self.attributes.removals() > limit || self.attributes.iter().any(old)
     }
 }
 

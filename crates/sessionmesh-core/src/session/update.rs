@@ -56,19 +56,20 @@ pub struct LimitsUpdate {
 
 impl LimitsUpdate {
     pub(super) fn into_local(self, now: Instant) -> StampedLimits {
-        StampedLimits {
-            stamp: self.stamp,
-            idle: self.limits.idle,
-            deadline: self.limits.remaining.map(|left| now + left),
-        }
+        local_limits(self.stamp, self.limits, now)
     }
 
     pub(super) fn from_local(limits: &StampedLimits, now: Instant) -> Self {
-        Self {
-            stamp: limits.stamp,
-            limits: Limits::of(limits.idle, limits.deadline.map(|deadline| deadline - now)),
-        }
+        let left = |at: Option<Instant>| at.map(|at| at - now);
+        let (remaining, absolute) = (left(limits.deadline), left(limits.absolute));
+        Self { stamp: limits.stamp, limits: Limits { idle: limits.idle, remaining, absolute } }
     }
+}
+
+/// Durations from now as this node's deadlines.
+pub(super) fn local_limits(stamp: Stamp, limits: Limits, now: Instant) -> StampedLimits {
+    let at = |left: Option<Duration>| left.map(|left| now + left);
+    StampedLimits { stamp, idle: limits.idle, deadline: at(limits.remaining), absolute: at(limits.absolute) }
 }
 
 /// An access on its way.

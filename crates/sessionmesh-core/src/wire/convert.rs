@@ -114,13 +114,18 @@ fn value_from_wire(value: Option<Bytes>) -> Option<Bytes> {
 }
 
 fn limits_to_wire(limits: Limits) -> pb::Limits {
-    pb::Limits { idle_ms: limits.idle.map(millis), remaining_ms: limits.remaining.map(millis) }
+    pb::Limits {
+        idle_ms: limits.idle.map(millis),
+        remaining_ms: limits.remaining.map(millis),
+        absolute_ms: limits.absolute.map(millis),
+    }
 }
 
 fn limits_from_wire(limits: pb::Limits) -> Limits {
     Limits {
         idle: limits.idle_ms.map(Duration::from_millis),
         remaining: limits.remaining_ms.map(Duration::from_millis),
+        absolute: limits.absolute_ms.map(Duration::from_millis),
     }
 }
 
@@ -332,7 +337,7 @@ fn records_from_wire(records: Vec<pb::Record>) -> Parsed<Vec<RecordUpdate>> {
 
 fn fetched_to_wire(request: u64, outcome: FetchOutcome) -> pb::Fetched {
     let (outcome, record) = match outcome {
-        FetchOutcome::Record(record) => (pb::FetchOutcome::Record, Some(record_to_wire(record))),
+        FetchOutcome::Record(record) => (pb::FetchOutcome::Record, Some(record_to_wire(*record))),
         FetchOutcome::Absent => (pb::FetchOutcome::Absent, None),
         FetchOutcome::Undecided => (pb::FetchOutcome::Undecided, None),
     };
@@ -343,7 +348,8 @@ fn fetched_from_wire(fetched: pb::Fetched) -> Parsed<Fetched> {
     let outcome = match fetched.outcome() {
         pb::FetchOutcome::Unspecified => return Err(missing("fetch outcome")),
         pb::FetchOutcome::Record => {
-            FetchOutcome::Record(record_from_wire(fetched.record.ok_or_else(|| missing("record"))?)?)
+            let record = fetched.record.ok_or_else(|| missing("record"))?;
+            FetchOutcome::Record(Box::new(record_from_wire(record)?))
         }
         pb::FetchOutcome::Absent => FetchOutcome::Absent,
         pb::FetchOutcome::Undecided => FetchOutcome::Undecided,

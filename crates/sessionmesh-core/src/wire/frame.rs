@@ -1,5 +1,6 @@
 //! What travels on a link: a big-endian u32 length, then one frame.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -86,7 +87,7 @@ pub struct Fetch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchOutcome {
     /// The state, or what the asker lacks of it, or the end.
-    Record(RecordUpdate),
+    Record(Box<RecordUpdate>),
     /// No such session, says a holder that would know.
     Absent,
     /// The one asked does not hold it and can't deny it either.

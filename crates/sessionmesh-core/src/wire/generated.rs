@@ -52,6 +52,14 @@ pub struct Hello {
     pub dial: u64,
     #[prost(message, repeated, tag = "10")]
     pub members: ::prost::alloc::vec::Vec<Contact>,
+    /// The sender's ready members, itself included, and the lowest boot among them.
+    #[prost(uint32, tag = "11")]
+    pub view_size: u32,
+    #[prost(fixed64, tag = "12")]
+    pub view_lowest: u64,
+    /// Boots that nobody in the view has heard for the horizon.
+    #[prost(fixed64, repeated, tag = "13")]
+    pub forgotten: ::prost::alloc::vec::Vec<u64>,
 }
 /// The answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -134,6 +142,7 @@ pub enum RefusalReason {
     Self_ = 5,
     Full = 6,
     Leaving = 7,
+    Forgotten = 8,
 }
 impl RefusalReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -150,6 +159,7 @@ impl RefusalReason {
             Self::Self_ => "REFUSAL_REASON_SELF",
             Self::Full => "REFUSAL_REASON_FULL",
             Self::Leaving => "REFUSAL_REASON_LEAVING",
+            Self::Forgotten => "REFUSAL_REASON_FORGOTTEN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -163,6 +173,7 @@ impl RefusalReason {
             "REFUSAL_REASON_SELF" => Some(Self::Self_),
             "REFUSAL_REASON_FULL" => Some(Self::Full),
             "REFUSAL_REASON_LEAVING" => Some(Self::Leaving),
+            "REFUSAL_REASON_FORGOTTEN" => Some(Self::Forgotten),
             _ => None,
         }
     }
@@ -245,6 +256,9 @@ pub struct Limits {
     /// Time left until the absolute end, when sent.
     #[prost(uint64, optional, tag = "2")]
     pub remaining_ms: ::core::option::Option<u64>,
+    /// The same, never put off.
+    #[prost(uint64, optional, tag = "3")]
+    pub absolute_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct End {

@@ -59,6 +59,26 @@ pub struct Hello {
     pub dial: u64,
     /// The members that it knows.
     pub members: Vec<Contact>,
+    /// How large its side is.
+    pub side: Side,
+    /// Boots that nobody on its side has heard for the horizon.
+    pub forgotten: Vec<BootId>,
+}
+
+/// One side of a cut, as a node on it sees it: of two, the smaller yields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Ready members.
+    pub size: u32,
+    /// The lowest boot among them; `None` if there is none.
+    pub lowest: Option<BootId>,
+}
+
+impl Side {
+    /// Whether this side yields to the other: it is smaller, or as large with the higher lowest boot.
+    pub fn yields_to(self, other: Self) -> bool {
+        (self.size, core::cmp::Reverse(self.lowest)) < (other.size, core::cmp::Reverse(other.lowest))
+    }
 }
 
 /// Why a node does not admit another.
@@ -79,6 +99,8 @@ pub enum RefusalReason {
     Full,
     /// The node is leaving.
     Leaving,
+    /// The two were cut off from each other for longer than the horizon: one must start empty.
+    Forgotten,
 }
 
 /// A refusal, with plain words for the operator.
@@ -191,6 +213,9 @@ impl Hello {
             copies,
             dial: self.dial,
             members: self.members.iter().map(Contact::to_wire).collect(),
+            view_size: self.side.size,
+            view_lowest: self.side.lowest.map_or(0, BootId::get),
+            forgotten: self.forgotten.iter().map(|boot| boot.get()).collect(),
         }
     }
 
@@ -203,6 +228,8 @@ impl Hello {
             state: MemberState::from_wire(hello.state()).ok_or(PeerMisbehaved::Invalid("state"))?,
             mode: Mode::from_wire(hello.mode(), hello.copies).ok_or(PeerMisbehaved::Invalid("mode"))?,
             dial: hello.dial,
+            side: Side { size: hello.view_size, lowest: BootId::new(hello.view_lowest) },
+            forgotten: hello.forgotten.iter().filter_map(|boot| BootId::new(*boot)).collect(),
             members: hello.members.into_iter().map(Contact::from_wire).collect::<Result<_, _>>()?,
         })
     }
@@ -219,6 +246,7 @@ impl Refusal {
             Some(RefusalReason::Itself) => pb::RefusalReason::Self_,
             Some(RefusalReason::Full) => pb::RefusalReason::Full,
             Some(RefusalReason::Leaving) => pb::RefusalReason::Leaving,
+            Some(RefusalReason::Forgotten) => pb::RefusalReason::Forgotten,
         };
         let detail = refusal.map(|refusal| refusal.detail.clone()).unwrap_or_default();
         pb::Verdict { refused: reason.into(), detail }
@@ -237,6 +265,7 @@ impl Refusal {
             pb::RefusalReason::Self_ => RefusalReason::Itself,
             pb::RefusalReason::Full => RefusalReason::Full,
             pb::RefusalReason::Leaving => RefusalReason::Leaving,
+            pb::RefusalReason::Forgotten => RefusalReason::Forgotten,
         };
         Ok(Some(Self { reason, detail: verdict.detail }))
     }
@@ -257,6 +286,8 @@ mod tests {
             mode: Mode::AllPeers,
             dial: 1,
             members: Vec::new(),
+            side: Side::default(),
+            forgotten: Vec::new(),
         }
     }
 

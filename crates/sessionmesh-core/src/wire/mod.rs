@@ -23,7 +23,9 @@ pub use frame::{
     Ack, Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassReply, PassRequest, PassStep,
     PassWant, Prefix, PrefixSums, ReplyStep,
 };
-pub use handshake::{Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES};
+pub use handshake::{
+    Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
+};
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
 
 /// The protocol versions that this crate speaks, lowest and highest.

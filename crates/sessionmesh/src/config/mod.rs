@@ -65,7 +65,6 @@ pub struct Config {
     pub(crate) idle: Duration,
     pub(crate) absolute: Option<Duration>,
     pub(crate) touch_interval: Option<Duration>,
-    pub(crate) horizon: Duration,
     pub(crate) limits: SessionLimits,
     pub(crate) max_sessions: usize,
     pub(crate) max_ends: usize,
@@ -104,7 +103,6 @@ impl Default for Config {
             idle: Duration::from_secs(30 * 60),
             absolute: None,
             touch_interval: None,
-            horizon: Duration::from_secs(24 * 3600),
             limits: SessionLimits::default(),
             max_sessions: 10_000_000,
             max_ends: 1_000_000,
@@ -316,10 +314,10 @@ impl Config {
                 self.idle / 2
             ));
         }
-        if self.horizon < self.membership.drop_time * 20 {
+        if self.membership.horizon < self.membership.drop_time * 20 {
             return impossible(format!(
                 "horizon = {:?} is less than 20 x drop_time ({:?}): ended sessions could come back; use at least {:?}",
-                self.horizon,
+                self.membership.horizon,
                 self.membership.drop_time,
                 self.membership.drop_time * 20
             ));

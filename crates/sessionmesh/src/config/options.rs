@@ -145,7 +145,7 @@ options! {
     "touch_interval", "idle / 10, at most 60s", "Between accesses of one session that other nodes are told of.",
         |config, key, value| { config.touch_interval = Some(duration(key, value)?); Ok(()) };
     "horizon", "24h", "How long the end of a session is remembered: the longest cut after which it can't come back.",
-        |config, key, value| { config.horizon = duration(key, value)?; Ok(()) };
+        |config, key, value| { config.membership.horizon = duration(key, value)?; Ok(()) };
     "session_bytes", "1MiB", "Bytes of all names and values of one session.",
         |config, key, value| { config.limits.session_bytes = bytes(key, value)?; Ok(()) };
     "session_attributes", "256", "Attributes of one session.",

@@ -25,7 +25,7 @@ use crate::events::fault;
 use crate::mesh::Mesh;
 use crate::os;
 use crate::peer::Peer;
-use crate::stats::count;
+use crate::stats::{add, count};
 
 /// Read from the socket at once.
 const READ_BYTES: usize = 64 << 10;
@@ -59,7 +59,7 @@ impl From<PeerMisbehaved> for Closed {
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
     let Greeted { stream, peer: hello, buffer, attached } = greeted;
     let Attached { link: id, peer, wake, close, sync: to_sync, passes } = attached;
-    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), passes));
+    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), id, passes));
     let mut link = Link {
         id,
         wake,
@@ -182,6 +182,7 @@ impl Link<'_> {
         if let Some(version) = received.pull {
             self.pull(id, version);
         }
+        add(&mesh.counters.conflicts, received.conflicts as u64);
         if received.late {
             count(&mesh.counters.late_deltas);
         }
@@ -214,7 +215,8 @@ impl Link<'_> {
             Frame::Epoch(epoch) => self.inbox.begin_epoch(epoch),
             Frame::Ack(ack) => {
                 peer.traffic.acks_received.fetch_add(1, Ordering::Relaxed);
-                let ended = peer.outbox(|outbox| outbox.acknowledge(&ack, os::mono()))?;
+                let ended = peer.outbox_on(self.id, |outbox| outbox.acknowledge(&ack, os::mono()));
+                let ended = ended.transpose()?.unwrap_or_default();
                 for wait in ended {
                     wait.ack();
                 }

@@ -1,11 +1,14 @@
 //! Passes on one link: a task beside the link's, so that comparing a million sessions does not delay
 //! a delta.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sessionmesh_core::membership::PassRole;
+use sessionmesh_core::SessionId;
+use sessionmesh_core::membership::{LinkId, PassRole};
 use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary};
+use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
 use tokio::sync::mpsc;
 
@@ -29,8 +32,13 @@ pub(crate) enum SyncInput {
 }
 
 /// Runs until the link ends.
-pub(crate) async fn run(mesh: Arc<Mesh>, peer: Arc<Peer>, mut inputs: mpsc::Receiver<SyncInput>) {
-    let mut sync = Sync { mesh, peer, next: 0, driving: None, answering: None };
+pub(crate) async fn run(
+    mesh: Arc<Mesh>,
+    peer: Arc<Peer>,
+    link: LinkId,
+    mut inputs: mpsc::Receiver<SyncInput>,
+) {
+    let mut sync = Sync { mesh, peer, link, next: 0, driving: None, answering: None };
     loop {
         let waited = if sync.driving.is_some() { PATIENCE } else { Duration::MAX };
         let handled = match tokio::time::timeout(waited, inputs.recv()).await {
@@ -55,6 +63,7 @@ pub(crate) async fn run(mesh: Arc<Mesh>, peer: Arc<Peer>, mut inputs: mpsc::Rece
 struct Sync {
     mesh: Arc<Mesh>,
     peer: Arc<Peer>,
+    link: LinkId,
     next: u64,
     driving: Option<(u64, PassDriver)>,
     answering: Option<(u64, PassResponder)>,
@@ -73,13 +82,14 @@ impl Sync {
     /// Sums up what is here, off the threads that serve requests.
     async fn summary(&self) -> Summary {
         let mesh = self.mesh.clone();
-        tokio::task::spawn_blocking(move || Summary::collect(&mesh.table, |_, record| !record.is_partial()))
-            .await
-            .unwrap_or_default()
+        // Ends of ids that nobody knew are this node's own business, and forgotten soon.
+        let unknown: HashSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
+        let shared = move |id: &SessionId, record: &Record| !record.is_partial() && !unknown.contains(id);
+        tokio::task::spawn_blocking(move || Summary::collect(&mesh.table, shared)).await.unwrap_or_default()
     }
 
     async fn start(&mut self) -> Result<(), PeerMisbehaved> {
-        self.peer.outbox(|outbox| outbox.pass_began(PassRole::Driver));
+        self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Driver));
         self.next += 1;
         self.driving = Some((self.next, PassDriver::new(self.summary().await)));
         self.ask();
@@ -89,7 +99,8 @@ impl Sync {
     fn ask(&mut self) {
         let Some((pass, driver)) = &mut self.driving else { return };
         while let Some(step) = driver.poll_request(&self.mesh.table, os::now()) {
-            self.peer.send_bulk(Frame::PassRequest(PassRequest { pass: *pass, step }));
+            let bytes = self.peer.send_bulk(Frame::PassRequest(PassRequest { pass: *pass, step }));
+            add(&self.mesh.counters.pass_bytes_sent, bytes);
         }
     }
 
@@ -109,6 +120,7 @@ impl Sync {
             let stats = driver.stats();
             let counters = &mesh.counters;
             count(&counters.passes);
+            add(&counters.pass_records_compared, stats.compared);
             add(&counters.pass_records_differed, stats.differed);
             add(&counters.pass_records_pulled, stats.pulled);
             add(&counters.pass_records_pushed, stats.pushed);
@@ -124,8 +136,8 @@ impl Sync {
     async fn answer(&mut self, request: PassRequest) -> Result<(), PeerMisbehaved> {
         let PassRequest { pass, step } = request;
         if step == PassStep::Open {
-            self.peer.outbox(|outbox| outbox.pass_failed(PassRole::Responder));
-            self.peer.outbox(|outbox| outbox.pass_began(PassRole::Responder));
+            self.peer.outbox_on(self.link, |outbox| outbox.pass_failed(PassRole::Responder));
+            self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Responder));
             self.answering = Some((pass, PassResponder::new(self.summary().await)));
         }
         let close = step == PassStep::Close;
@@ -136,7 +148,8 @@ impl Sync {
             _ => ReplyStep::Unknown,
         };
         let done = close && reply == ReplyStep::Done;
-        self.peer.send_bulk(Frame::PassReply(PassReply { pass, step: reply }));
+        let bytes = self.peer.send_bulk(Frame::PassReply(PassReply { pass, step: reply }));
+        add(&self.mesh.counters.pass_bytes_sent, bytes);
         if done {
             self.answering = None;
             count(&self.mesh.counters.passes_answered);
@@ -146,7 +159,8 @@ impl Sync {
     }
 
     fn done(&self, role: PassRole) {
-        let waits = self.peer.outbox(|outbox| outbox.pass_done(role));
+        // A pass on a link that was replaced says nothing of the one in its place.
+        let Some(waits) = self.peer.outbox_on(self.link, |outbox| outbox.pass_done(role)) else { return };
         for wait in waits {
             wait.ack();
         }
@@ -156,7 +170,8 @@ impl Sync {
     fn give_up(&mut self) {
         self.driving = None;
         count(&self.mesh.counters.passes_failed);
-        self.peer.outbox(|outbox| outbox.pass_failed(PassRole::Driver));
-        self.mesh.tell(Input::PassFailed(self.peer.boot));
+        if self.peer.outbox_on(self.link, |outbox| outbox.pass_failed(PassRole::Driver)).is_some() {
+            self.mesh.tell(Input::PassFailed(self.peer.boot));
+        }
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Edit<'a> {
 
     /// Limits of this session: instead of the cluster's idle limit, and until its absolute end.
     pub fn limit(&mut self, idle: Option<Duration>, remaining: Option<Duration>) -> &mut Self {
-        self.limits = Some(Limits { idle, remaining });
+        self.limits = Some(Limits { idle, remaining, absolute: None });
         self
     }
 

@@ -1,9 +1,7 @@
 //! Beginning, renaming and ending sessions.
 
 use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
-use sessionmesh_core::session::{
-    Attributes, Change, ChangeError, End, EndCause, Limits, Record, SessionState,
-};
+use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record};
 use sessionmesh_core::{Event, SessionId, Stamp};
 
 use super::{Edit, Sessions, Snapshot};
@@ -21,7 +19,9 @@ impl Sessions {
         let nothing = Attributes::default();
         let mut edit = Edit::new(&nothing);
         fill(&mut edit);
-        self.create_with(edit.finish().1, self.level).await
+        let created = self.create_with(edit.finish().1, self.level).await;
+        self.tell_created(&created);
+        created
     }
 
     /// Begins a session from a change, for adapters.
@@ -29,7 +29,16 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::create`].
     pub async fn create_from(&self, change: Change) -> Result<Committed, CommitError> {
-        self.create_with(change, self.level).await
+        let created = self.create_with(change, self.level).await;
+        self.tell_created(&created);
+        created
+    }
+
+    fn tell_created(&self, created: &Result<Committed, CommitError>) {
+        if let Ok(Committed { id, .. }) | Err(CommitError::LevelMissed(Committed { id, .. })) = created {
+            count(&self.mesh.counters.created);
+            self.mesh.emit(Event::SessionCreated { id: *id });
+        }
     }
 
     async fn create_with(&self, change: Change, level: AckLevel) -> Result<Committed, CommitError> {
@@ -48,28 +57,28 @@ impl Sessions {
         let streams = mesh.routes.streams(waiting, os::mono());
         let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
             .inspect_err(|_| count(&mesh.counters.over_limit))?;
-        count(&mesh.counters.created);
-        mesh.emit(Event::SessionCreated { id });
         self.finish(id, level, wait, Some(version)).await
     }
 
-    /// The cluster's absolute limit caps whatever the session asks for.
+    /// The cluster's absolute limit binds from the session's beginning, through every change of id.
     fn with_absolute_end(&self, mut change: Change) -> Change {
         if let Some(absolute) = self.mesh.config.absolute {
             let limits = change.limits.get_or_insert(Limits::NONE);
-            limits.remaining = Some(limits.remaining.map_or(absolute, |left| left.min(absolute)));
+            limits.absolute = Some(limits.absolute.map_or(absolute, |left| left.min(absolute)));
         }
         change
     }
 
     /// A fresh id that this node holds.
     fn mint(&self) -> Result<SessionId, CommitError> {
-        let view = &self.mesh.routes.current().view;
         loop {
             let id = os::session_id().map_err(|error| CommitError::NoRandomness(error.to_string()))?;
+            let view = &self.mesh.routes.current().view;
             if view.is_holder(&id, self.mesh.me.boot) {
                 return Ok(id);
             }
+            // It may have begun to leave since this request was let in.
+            self.mesh.check_serving()?;
         }
     }
 
@@ -92,8 +101,7 @@ impl Sessions {
             Ok(Some(_)) => {}
             Ok(None) => {
                 self.leave_unknown_end(id);
-                let outcome = Outcome { have: 1, want: 1 };
-                return (None, Ok(Committed { id: *id, outcome, version: None }));
+                return (None, self.confirm_end(id).await);
             }
             Err(error) => return (None, Err(error.into())),
         }
@@ -105,10 +113,27 @@ impl Sessions {
                 mesh.ended(*id, end);
                 record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state))
             }
-            Err(ChangeError::Ended) => None,
+            Err(ChangeError::Ended) => return (None, self.confirm_end(id).await),
             Err(error) => return (None, Err(error.into())),
         };
         (last, self.finish(*id, level, wait, None).await)
+    }
+
+    /// A session that has ended already: another request ended it, and perhaps could not reach any
+    /// other holder. This one does not say that it is over everywhere before it is.
+    async fn confirm_end(&self, id: &SessionId) -> Result<Committed, CommitError> {
+        let mesh = &*self.mesh;
+        let level = self.level.max(AckLevel::One);
+        let ended = mesh.table.read(id, |record| record.and_then(Record::end).is_some());
+        if !ended || mesh.unknown_ends().contains_key(id) {
+            let outcome = Outcome { have: 1, want: 1 };
+            return Ok(Committed { id: *id, outcome, version: None });
+        }
+        let wait = AckWait::new(level);
+        let now = os::now();
+        let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
+        commit::resend(&mesh.table, &streams, now, *id);
+        self.finish(*id, level, wait, None).await
     }
 
     /// Nobody knows the id; a write to it may yet be on its way. Its end is kept here for a while.
@@ -157,12 +182,16 @@ impl Sessions {
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
         let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
-        let limits = mesh.table.read(id, |record| record.and_then(Record::live).map(current_limits));
+        let limits = self.limits(id);
         let change = change(&before);
-        let mut carried = Change { attributes: present(before.attributes()), limits: limits.flatten() };
+        let mut carried = Change { attributes: present(before.attributes()), limits };
         carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));
         carried.attributes.extend(change.attributes.iter().filter(|(_, value)| value.is_some()).cloned());
-        carried.limits = change.limits.or(carried.limits);
+        // The absolute end is the session's, whatever its id.
+        let absolute = limits.and_then(|limits| limits.absolute);
+        let idle = limits.and_then(|limits| limits.idle);
+        carried.limits =
+            change.limits.or(limits).map(|new| Limits { absolute, idle: new.idle.or(idle), ..new });
 
         let level = self.level.max(AckLevel::One);
         let created = self.create_with(carried, level).await;
@@ -176,8 +205,15 @@ impl Sessions {
         let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
         // The session goes on: its end under the old id is nothing to announce.
         let destroyed = commit::destroy(&mesh.table, &streams, mesh.origin(), *id, true);
-        if let Ok((_, Some(record))) = &destroyed {
-            self.carry_over(&to.id, &before, record, &change).await?;
+        match &destroyed {
+            Ok((_, Some(record))) => self.carry_over(&to.id, &before, record, &change).await?,
+            // Logged out meanwhile: the new id must not outlive it.
+            Err(ChangeError::Ended) => {
+                let streams = mesh.routes.streams(None, os::mono());
+                let _ = commit::destroy(&mesh.table, &streams, mesh.origin(), to.id, true);
+                return Err(CommitError::Ended);
+            }
+            Ok((_, None)) | Err(_) => {}
         }
         mesh.emit(Event::SessionIdChanged { from: *id, to: to.id });
         let ended = self.finish(to.id, level, wait, to.version.clone()).await?;
@@ -218,11 +254,4 @@ impl Sessions {
 
 fn present(attributes: &Attributes) -> Vec<(sessionmesh_core::session::Name, Option<bytes::Bytes>)> {
     attributes.present().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
-}
-
-/// A session's limits, as durations from now.
-fn current_limits(state: &SessionState) -> Option<Limits> {
-    let limits = state.limits();
-    let remaining = limits.deadline.map(|deadline| deadline - os::mono());
-    (limits.idle.is_some() || remaining.is_some()).then_some(Limits { idle: limits.idle, remaining })
 }

@@ -1,10 +1,9 @@
 //! Reading a session, wherever it is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit, fetch};
-use sessionmesh_core::session::Record;
+use sessionmesh_core::session::{Limits, Record};
 use sessionmesh_core::wire::{Fetch, FetchOutcome, Frame};
 use sessionmesh_core::{Instant, SessionId};
 
@@ -43,11 +42,18 @@ impl Sessions {
         mesh.look_up(id).await
     }
 
-    /// How long a session that this node holds lasts at most, by its own absolute limit; `None`: it
-    /// has none, or is not here.
-    pub fn remaining(&self, id: &SessionId) -> Option<Duration> {
+    /// The own limits of a session that this node holds, as durations from now.
+    pub fn limits(&self, id: &SessionId) -> Option<Limits> {
         let now = os::mono();
-        self.mesh.table.read(id, |record| Some(record?.live()?.limits().deadline? - now))
+        self.mesh.table.read(id, |record| {
+            let limits = record?.live()?.limits();
+            let left = |at: Option<Instant>| at.map(|at| at - now);
+            Some(Limits {
+                idle: limits.idle,
+                remaining: left(limits.deadline),
+                absolute: left(limits.absolute),
+            })
+        })
     }
 }
 

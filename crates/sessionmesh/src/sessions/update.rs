@@ -64,6 +64,10 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::update`].
     pub async fn apply(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
+        // What is here may be from before a pause: the others first.
+        if self.mesh.is_doubting() && self.load(id).await?.is_none() {
+            return Err(CommitError::Ended);
+        }
         self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::Contended { attempts: 1 }))
     }
 

@@ -33,7 +33,7 @@ pub struct PassStats {
 enum Asked {
     Sums,
     Listing(Vec<Prefix>),
-    Records,
+    Records(Vec<SessionId>),
     Range(Prefix),
     Pushed,
     Closed,
@@ -113,8 +113,9 @@ impl PassDriver {
                     _ => None,
                 })
             };
-            let wants = self.wants.drain(..count).map(|id| PassWant { version: held(&id), id }).collect();
-            return Some((PassStep::Pull(wants), Asked::Records));
+            let ids: Vec<SessionId> = self.wants.drain(..count).collect();
+            let wants = ids.iter().map(|id| PassWant { version: held(id), id: *id }).collect();
+            return Some((PassStep::Pull(wants), Asked::Records(ids)));
         }
         let records = self.next_push(table, now);
         if !records.is_empty() {
@@ -166,9 +167,14 @@ impl PassDriver {
                 }
             }
             (Asked::Listing(prefixes), ReplyStep::Listing(entries)) => self.match_up(&prefixes, entries),
-            (Asked::Records, ReplyStep::Records(records, _)) => {
+            (Asked::Records(ids), ReplyStep::Records(records, broke_off)) => {
                 for record in records {
                     self.pull(record, table, clock, now);
+                }
+                // A batch has its limit; the rest is asked for again.
+                if let Some(last) = broke_off {
+                    let rest = ids.into_iter().skip_while(|id| *id != last).skip(1);
+                    self.wants.extend(rest);
                 }
             }
             (Asked::Range(prefix), ReplyStep::Records(records, next)) => {

@@ -6,7 +6,7 @@ use super::summary::Summary;
 use super::{BATCH_BYTES, PREFIXES_PER_REQUEST};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate};
-use crate::wire::{PassStep, PeerMisbehaved, Prefix, ReplyStep};
+use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, ReplyStep};
 use crate::{HybridClock, Now, SessionId};
 
 /// Answers one pass.
@@ -48,16 +48,7 @@ impl PassResponder {
                     prefixes.into_iter().flat_map(|prefix| self.summary.below(prefix)).copied().collect(),
                 )
             }
-            PassStep::Pull(wants) => {
-                let records = wants
-                    .iter()
-                    .filter_map(|want| {
-                        table
-                            .read(&want.id, |record| record?.update(want.id, want.version.as_ref(), now.mono))
-                    })
-                    .collect();
-                ReplyStep::Records(records, None)
-            }
+            PassStep::Pull(wants) => self.pull(&wants, table, now),
             PassStep::Range(prefix, after) => self.range(prefix, after, table, now),
             PassStep::Push(records) => {
                 for record in records {
@@ -67,6 +58,23 @@ impl PassResponder {
             }
             PassStep::Close => ReplyStep::Done,
         })
+    }
+
+    /// What is wanted, up to a batch; the id tells where the answer broke off.
+    fn pull(&self, wants: &[PassWant], table: &impl Table, now: Now) -> ReplyStep {
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        for want in wants {
+            let base = want.version.as_ref();
+            if let Some(update) = table.read(&want.id, |record| record?.update(want.id, base, now.mono)) {
+                bytes += approximate_bytes(&update);
+                records.push(update);
+            }
+            if bytes >= BATCH_BYTES {
+                return ReplyStep::Records(records, Some(want.id));
+            }
+        }
+        ReplyStep::Records(records, None)
     }
 
     fn range(&self, prefix: Prefix, after: Option<SessionId>, table: &impl Table, now: Now) -> ReplyStep {
