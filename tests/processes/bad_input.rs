@@ -34,6 +34,16 @@ async fn a_node_that_can_not_start_says_what_would_do() {
 }
 
 #[tokio::test]
+async fn multicast_that_the_system_refuses_is_an_error_with_the_way_out() {
+    // Somebody else has the group's port, and does not share it.
+    let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let said = processes().start_failing("n1", &[&format!("--set=port={port}")]).await;
+    let group = format!("can't use multicast 228.0.0.4:{port} on lo");
+    assert!(said.contains(&group) && said.contains("seeds = "), "{said}");
+}
+
+#[tokio::test]
 async fn without_a_secret_a_node_refuses_to_start_and_says_how_to_make_one() {
     let program = env!("CARGO_BIN_EXE_session-node-under-test");
     for (flags, expected) in [
