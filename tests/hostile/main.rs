@@ -132,7 +132,13 @@ async fn garbage_datagrams_and_those_of_others_change_nothing() {
     counted(node, "of another cluster").await;
     counted(node, "not made with this cluster's secret").await;
     // An authentic heartbeat of somebody who is not there admits nobody.
-    socket.send_to(&ours, node.address()).await.unwrap();
+    for _ in 0..3 {
+        socket.send_to(&ours, node.address()).await.unwrap();
+    }
+    eventually("the replays are counted", || async {
+        (node.stats().counts.heartbeats_replayed == 2).then_some(())
+    })
+    .await;
     target.unharmed().await;
 }
 

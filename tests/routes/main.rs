@@ -3,16 +3,18 @@
 
 #![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::routing::get;
+use axum::{Extension, Router};
 use cluster_tests::Net;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 use sessionmesh::{AckLevel, Cluster};
 use sessionmesh_axum::{CookieConfig, SessionMeshLayer, SessionMeshStore};
+use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_sessions::cookie::time::{Duration as CookieDuration, OffsetDateTime};
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
@@ -28,6 +30,8 @@ enum Strength {
 /// The application on every node; each request goes to the next.
 struct App {
     _net: Net,
+    /// A slow request has loaded its session.
+    loaded: Arc<Notify>,
     nodes: Vec<Cluster>,
     routers: Vec<Router>,
     turn: usize,
@@ -71,11 +75,16 @@ fn routes() -> Router {
         )
         .route(
             "/slow/{key}/{ms}",
-            get(async |session: Session, path: axum::extract::Path<(String, u64)>| {
-                let _ = session.get_value(&path.0.0).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(path.0.1)).await;
-                session.insert(&path.0.0, "slow").await.unwrap();
-            }),
+            get(
+                async |session: Session,
+                       loaded: Extension<Arc<Notify>>,
+                       path: axum::extract::Path<(String, u64)>| {
+                    let _ = session.get_value(&path.0.0).await.unwrap();
+                    loaded.0.notify_one();
+                    tokio::time::sleep(Duration::from_millis(path.0.1)).await;
+                    session.insert(&path.0.0, "slow").await.unwrap();
+                },
+            ),
         )
         .route(
             "/all",
@@ -95,6 +104,7 @@ impl App {
     async fn new(strength: Strength, nodes: usize, max_age: Option<CookieDuration>) -> Self {
         let net = Net::seeds();
         let nodes = net.start(nodes).await;
+        let loaded = Arc::new(Notify::new());
         let routers = nodes
             .iter()
             .map(|node| {
@@ -103,7 +113,7 @@ impl App {
                 if let Some(max_age) = max_age {
                     sessions = sessions.with_expiry(Expiry::OnInactivity(max_age));
                 }
-                let app = routes().layer(sessions);
+                let app = routes().layer(Extension(loaded.clone())).layer(sessions);
                 match strength {
                     Strength::Alone => app,
                     Strength::Layered => {
@@ -112,7 +122,7 @@ impl App {
                 }
             })
             .collect();
-        Self { _net: net, nodes, routers, turn: 0 }
+        Self { _net: net, loaded, nodes, routers, turn: 0 }
     }
 
     fn next(&mut self) -> Router {
@@ -324,8 +334,9 @@ async fn save_after_destroy(strength: Strength, nodes: usize) {
     let mut app = App::new(strength, nodes, None).await;
     let cookie = app.get("/insert", None).await.cookie();
     let (one, two) = (app.next(), app.next());
+    let loaded = app.loaded.clone();
     let (late, ()) = tokio::join!(ask(one, "/slow/a/200", Some(&cookie)), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        loaded.notified().await;
         ask(two, "/flush", Some(&cookie)).await;
     });
     let expected = match strength {
@@ -345,8 +356,9 @@ async fn change_of_id_under_a_parallel_write(strength: Strength, nodes: usize) {
     // writes b too late.
     app.get("/set/a/1", Some(&old)).await;
     let (one, two) = (app.next(), app.next());
+    let loaded = app.loaded.clone();
     let (late, cycled) = tokio::join!(ask(one, "/slow/b/200", Some(&old)), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        loaded.notified().await;
         ask(two, "/cycle_id", Some(&old)).await
     });
     assert!(

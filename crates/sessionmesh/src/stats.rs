@@ -95,6 +95,8 @@ counters! {
     heartbeat_bytes_sent,
     /// Heartbeats heard.
     heartbeats_heard,
+    /// Heartbeats heard twice, or out of order.
+    heartbeats_replayed,
     /// Heartbeats that could not be sent.
     heartbeats_failed,
     /// Connections that proved who they are.

@@ -1,10 +1,12 @@
 //! Heartbeats, on a thread of their own: a busy application neither delays nor loses them.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sessionmesh_core::BootId;
 use sessionmesh_core::membership::Beacon;
 use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES};
 use tokio::net::UdpSocket;
@@ -125,6 +127,7 @@ async fn hear_group(mesh: &Mesh, socket: Option<&UdpSocket>) {
 async fn hear(mesh: &Mesh, socket: &UdpSocket) {
     // One byte more than is sent: a longer datagram shows as too long instead of being cut.
     let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
+    let mut newest = HashMap::new();
     loop {
         let (length, from) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
@@ -140,6 +143,8 @@ async fn hear(mesh: &Mesh, socket: &UdpSocket) {
         let Some(datagram) = buffer.get(..length) else { continue };
         match Heartbeat::open(&mesh.key, datagram) {
             Ok(heartbeat) if heartbeat.boot == mesh.me.boot => {}
+            // Recorded and sent again: costs its tag, and no more.
+            Ok(heartbeat) if !is_fresh(&mut newest, &heartbeat) => count(&mesh.counters.heartbeats_replayed),
             Ok(heartbeat) => {
                 count(&mesh.counters.heartbeats_heard);
                 mesh.tell(Input::Heartbeat(heartbeat));
@@ -147,4 +152,16 @@ async fn hear(mesh: &Mesh, socket: &UdpSocket) {
             Err(rejected) => fault(mesh, "heartbeat rejected", &rejected.to_string(), &from),
         }
     }
+}
+
+/// Whether a heartbeat is newer than all heard of its boot; of boots out of memory, any is.
+fn is_fresh(newest: &mut HashMap<BootId, u64>, heartbeat: &Heartbeat) -> bool {
+    const MAX_BOOTS: usize = 1_024;
+    if newest.len() >= MAX_BOOTS {
+        newest.clear();
+    }
+    let known = newest.entry(heartbeat.boot).or_default();
+    let fresh = heartbeat.counter > *known;
+    *known = heartbeat.counter.max(*known);
+    fresh
 }
