@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually};
-use sessionmesh::{AckLevel, BootId, Cluster, MemberState, Mode, NodeName, SessionId};
+use sessionmesh::{AckLevel, BootId, Cluster, CommitError, MemberState, Mode, NodeName, SessionId};
 use sessionmesh_core::wire::{
     Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES, Side,
 };
@@ -224,6 +224,33 @@ async fn misbehaves(bytes: Vec<u8>, cause: &str) {
     counted(node, cause).await;
     drop(stream);
     target.unharmed().await;
+}
+
+#[tokio::test]
+async fn a_write_that_missed_its_level_misses_it_again_when_repeated() {
+    let target = Target::new().await;
+    let node = &target.nodes[0];
+    let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    deaf.write_all(&Frame::Verdict(None).encode()).await.unwrap();
+    eventually("the one that never acknowledges is a member", || async {
+        node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
+    })
+    .await;
+    let sessions = node.at(AckLevel::All);
+    let (first, again) = tokio::join!(sessions.set(&target.id, "k", "w"), async {
+        eventually("the first has written", || async {
+            let session = node.sessions().load(&target.id).await.unwrap().unwrap();
+            (session.get("k").map(|value| &value[..]) == Some(&b"w"[..])).then_some(())
+        })
+        .await;
+        sessions.set(&target.id, "k", "w").await
+    });
+    for written in [first, again] {
+        assert!(
+            matches!(&written, Err(CommitError::LevelMissed(c)) if c.outcome.have < c.outcome.want),
+            "{written:?}"
+        );
+    }
 }
 
 #[tokio::test]

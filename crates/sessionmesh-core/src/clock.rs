@@ -19,6 +19,9 @@ impl Hlc {
         self.0
     }
 
+    /// Beyond any clock, however wrong: a stamp past it would leave none after it.
+    pub(crate) const ABSURD: Self = Self(1 << 63);
+
     /// From the wire.
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)

@@ -61,11 +61,10 @@ fn grace(mesh: &Mesh) -> Duration {
 
 /// Gives back the sessions of which only part is here.
 fn sweep(mesh: &Mesh) -> Vec<SessionId> {
-    let now = os::now();
-    let (mono, grace) = (now.mono, grace(mesh));
+    let (mono, grace) = (os::mono(), grace(mesh));
     let view = mesh.routes.current().view.clone();
     let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
-    let forget_before = mesh.clock.latest().millis().max(now.wall_ms).saturating_sub(horizon_ms);
+    let forget_before = os::steady_wall_ms().saturating_sub(horizon_ms);
     let mut found = Found::default();
     mesh.table.for_each(|id, record| match record {
         Record::Held(state) if state.is_partial() => found.partial.push(*id),

@@ -34,6 +34,15 @@ fn wall_ms() -> u64 {
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The wall clock as it was at the process's start, plus the time since: it does not step. Old marks
+/// are forgotten by it, so neither a stepped clock here nor a fast one elsewhere forgets them early.
+pub(crate) fn steady_wall_ms() -> u64 {
+    static START: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (mono_then, wall_then) = *START.get_or_init(|| (mono(), wall_ms()));
+    let since = mono() - mono_then;
+    wall_then.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// How long until a point in time.
 pub(crate) fn until(at: Instant) -> Duration {
     at - mono()

@@ -196,6 +196,12 @@ impl Node {
         };
         let hello = candidate.hello;
         let boot = hello.boot;
+        // Two that crossed may come up in either order; both sides keep the better.
+        let better = |member: &Member| member.link.is_some_and(|held| held.rank > candidate.rank);
+        if self.members.get(&boot).is_some_and(better) {
+            self.actions.push_back(Action::Close { link });
+            return;
+        }
         if let Some(address) = candidate.dialed {
             self.dials.ended(address, SeedState::Met, None);
         }

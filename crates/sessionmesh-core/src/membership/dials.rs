@@ -135,6 +135,11 @@ impl Dials {
     pub(super) fn ended(&mut self, address: SocketAddr, seed: SeedState, next_at: Option<Instant>) {
         if let Some(target) = self.targets.get_mut(&address) {
             target.in_flight = false;
+            // Another name of this node stays one.
+            if target.seed == Some(SeedState::Itself) {
+                target.next_at = None;
+                return;
+            }
             target.next_at = next_at;
             if target.seed.is_some() {
                 target.seed = Some(seed);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::action::Action;
-use super::member::MemberState;
+use super::member::{Member, MemberState};
 use super::node::Node;
 use crate::wire::{Hello, Refusal, RefusalReason, Side};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
@@ -42,6 +42,11 @@ impl Lost {
         self.forgotten.remove(&boot);
     }
 
+    /// A member has admitted it: it has emptied itself.
+    pub(super) fn vouched(&mut self, boot: BootId) {
+        self.forgotten.remove(&boot);
+    }
+
     /// What the others have forgotten, a joiner has too.
     pub(super) fn inherit(&mut self, forgotten: &[BootId]) {
         let room = MAX_BOOTS.saturating_sub(self.forgotten.len());
@@ -71,10 +76,14 @@ impl Lost {
 }
 
 impl Node {
-    /// How large this node's side of a cut is.
+    /// How large this node's side of a cut is. One that was paused knows nothing of its side.
     pub(super) fn side(&self) -> Side {
+        if self.doubting {
+            return Side::default();
+        }
         let mine = (self.state == MemberState::Ready).then_some(self.me.boot);
-        let others = self.members.iter().filter(|(_, member)| member.state == MemberState::Ready);
+        let linked = |member: &Member| member.state == MemberState::Ready && member.link.is_some();
+        let others = self.members.iter().filter(|(_, member)| linked(member));
         let ready: Vec<BootId> = others.map(|(boot, _)| *boot).chain(mine).collect();
         Side { size: u32::try_from(ready.len()).unwrap_or(u32::MAX), lowest: ready.into_iter().min() }
     }
@@ -82,36 +91,58 @@ impl Node {
     /// Whether the other side of a connection and this one must not merge; if this one is the smaller,
     /// it empties itself.
     pub(super) fn judge_cut(&mut self, hello: &Hello, now: Instant) -> Option<Refusal> {
-        let strangers = self.lost.forgotten.contains(&hello.boot) || hello.forgotten.contains(&self.me.boot);
         // One that joins has nothing that could come back.
-        if !strangers || self.state != MemberState::Ready || hello.state != MemberState::Ready {
+        if hello.state != MemberState::Ready {
             return None;
         }
-        let (me, name) = (&self.me.name, &hello.name);
+        let they_are = self.lost.forgotten.contains(&hello.boot);
+        let (me, name) = (self.me.name.clone(), hello.name.clone());
+        let refusal = |detail| Some(Refusal { reason: RefusalReason::Forgotten, detail });
+        if self.state != MemberState::Ready {
+            // A joiner must not carry sessions from one side of the cut to the other. The two sides
+            // settle it among themselves; it waits, with empty hands if it has dealt with both.
+            let bridges = hello.forgotten.iter().any(|boot| self.members.contains_key(boot));
+            if bridges {
+                self.empty(hello, now);
+            }
+            let waits = they_are || bridges;
+            let detail =
+                || format!("{me} joins only one of two sides that were cut off for longer than the horizon");
+            return if waits { refusal(detail()) } else { None };
+        }
+        if !they_are && !hello.forgotten.contains(&self.me.boot) {
+            return None;
+        }
         let i_yield = self.side().yields_to(hello.side);
-        let (stays, yields) = if i_yield { (name, me) } else { (me, name) };
+        let (stays, yields) = if i_yield { (&name, &me) } else { (&me, &name) };
         let detail = format!(
             "{me} and {name} were cut off from each other for longer than the horizon: {yields}, on the smaller side, \
              starts empty and joins {stays}"
         );
         if i_yield {
-            self.empty(hello.name.clone(), now);
+            self.empty(hello, now);
         }
-        Some(Refusal { reason: RefusalReason::Forgotten, detail })
+        refusal(detail)
     }
 
-    fn empty(&mut self, name: NodeName, now: Instant) {
+    fn empty(&mut self, met: &Hello, now: Instant) {
         self.state = MemberState::Joining;
         self.started_at = now;
         self.met_ready = false;
         self.doubting = false;
-        let boots: Vec<BootId> = self.members.keys().copied().collect();
-        for boot in boots {
-            self.remove(boot, DropCause::Emptied, now);
+        self.candidates.clear();
+        self.claims.clear();
+        let mut former: Vec<BootId> = self.members.keys().copied().collect();
+        for boot in &former {
+            self.remove(*boot, DropCause::Emptied, now);
         }
+        // The rest of this side is no more to be merged with than this node was. One that slept still
+        // holds those for its members who have gone on without it.
+        former.retain(|boot| *boot != met.boot && !met.members.iter().any(|contact| contact.boot == *boot));
         self.lost = Lost::default();
+        self.lost.inherit(&former);
         self.actions.push_back(Action::Empty);
-        self.events.push_back(Event::Emptied { name });
+        self.events.push_back(Event::Emptied { name: met.name.clone() });
         self.publish();
     }
 }

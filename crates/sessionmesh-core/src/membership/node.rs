@@ -217,6 +217,7 @@ impl Node {
     pub fn handle_told(&mut self, contacts: &[Contact], now: Instant) {
         for contact in contacts {
             let boot = contact.boot;
+            self.lost.vouched(boot);
             // One of this node's own name is its former start, or will be refused when it is met.
             if contact.name == self.me.name
                 || self.members.contains_key(&boot)
@@ -346,6 +347,9 @@ impl Node {
                 self.lost.dropped(boot, member_name, now);
                 self.dials.want(member.address, None, again, now);
             }
+        }
+        if !matches!(cause, DropCause::Left | DropCause::Emptied) {
+            self.compare_survivors(now);
         }
         self.publish();
         self.actions.push_back(Action::Tell(self.contacts()));

@@ -37,6 +37,22 @@ impl Node {
         self.settle(now);
     }
 
+    /// A member crashed or was cut off: what it had told only some of the others, they must tell the
+    /// rest. Deltas are not relayed.
+    pub(super) fn compare_survivors(&mut self, now: Instant) {
+        for (boot, member) in &mut self.members {
+            match member.pass {
+                PassState::Running | PassState::Round => member.pass_again = true,
+                PassState::Done if self.me.boot < *boot => member.pass = PassState::Due,
+                PassState::Done => {
+                    member.pass = PassState::Awaited;
+                    member.next_pass_at = now + self.config.drop_time;
+                }
+                PassState::Due | PassState::Awaited => {}
+            }
+        }
+    }
+
     /// A pass with a member is done.
     pub fn handle_pass_done(&mut self, boot: BootId, role: PassRole, now: Instant) {
         if let Some(member) = self.members.get_mut(&boot) {
@@ -83,7 +99,12 @@ impl Node {
             return;
         }
         let able = |member: &&mut Member| member.link.is_some() && now >= member.next_pass_at;
-        let wants = |member: &Member| matches!(member.pass, PassState::Due | PassState::Awaited);
+        let wants = |member: &Member| match member.pass {
+            PassState::Due => true,
+            // A joiner takes its time, one donor after the other.
+            PassState::Awaited => member.state != MemberState::Joining,
+            PassState::Running | PassState::Done | PassState::Round => false,
+        };
         let mut due = self.members.iter_mut().filter(|(_, member)| wants(member));
         let next = due.find(|(_, member)| able(member)).map(|(boot, member)| {
             member.pass = PassState::Running;

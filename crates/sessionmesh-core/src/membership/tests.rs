@@ -193,14 +193,17 @@ impl World {
     }
 
     fn step(&mut self) {
+        // Time first, as the driver does: whoever wakes must know it before anything else.
+        for process in self.processes.iter_mut().filter(|process| process.running) {
+            if self.now >= process.node.poll_timeout() {
+                process.node.handle_timeout(self.now);
+            }
+        }
         self.tell_closed();
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
             if !process.running {
                 continue;
-            }
-            if self.now >= process.node.poll_timeout() {
-                process.node.handle_timeout(self.now);
             }
             if self.now >= process.next_beat {
                 process.next_beat = self.now + MembershipConfig::default().frequency;
@@ -645,4 +648,72 @@ fn after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty() {
             assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
         }
     }
+}
+
+/// Five nodes, three and two of them cut off from each other for longer than the horizon.
+#[test]
+fn no_node_of_the_smaller_side_carries_sessions_across_a_long_cut() {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mut world = World::new();
+    for n in 1..=5 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+    }
+    world.run(Duration::from_secs(4));
+    for (a, b) in [(0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4)] {
+        world.cut(a, b);
+    }
+    world.run(Duration::from_secs(40));
+    world.cut.clear();
+    world.run(Duration::from_secs(12));
+    let large: BTreeSet<BootId> = (0..3).map(|index| world.processes[index].node.me().boot).collect();
+    for index in 0..5 {
+        let events = &world.processes[index].events;
+        let emptied = events.iter().position(|event| matches!(event, Event::Emptied { .. }));
+        assert_eq!(emptied.is_some(), index >= 3, "n{}", index + 1);
+        assert_eq!(
+            (world.state(index), world.members(index).len()),
+            (MemberState::Ready, 4),
+            "n{}",
+            index + 1
+        );
+        if let Some(emptied) = emptied {
+            let first = events[emptied..].iter().find_map(|event| match event {
+                Event::PassDone { boot, .. } => Some(*boot),
+                _ => None,
+            });
+            assert!(first.is_some_and(|boot| large.contains(&boot)), "it fills itself from the larger side");
+        }
+    }
+}
+
+#[test]
+fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster() {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mut world = World::new();
+    for n in 1..=3 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+    }
+    world.run(Duration::from_secs(4));
+    world.processes[0].running = false;
+    world.run(Duration::from_secs(60));
+    world.processes[0].running = true;
+    world.run(Duration::from_secs(8));
+    for index in 0..3 {
+        let emptied =
+            world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
+        assert_eq!(emptied, index == 0, "n{}", index + 1);
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+    }
+}
+
+#[test]
+fn survivors_of_a_crash_compare_at_once() {
+    let mut world = World::cluster(3);
+    let passes = |world: &World| {
+        world.processes[0].events.iter().filter(|event| matches!(event, Event::PassDone { .. })).count()
+    };
+    let before = passes(&world);
+    world.kill(1);
+    world.run(Duration::from_secs(1));
+    assert_eq!(passes(&world), before + 1, "the crashed one may have told only one of them");
 }

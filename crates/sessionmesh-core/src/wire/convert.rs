@@ -104,6 +104,11 @@ fn boot_from_wire(boot: u64) -> Parsed<BootId> {
     BootId::new(boot).ok_or_else(|| missing("boot"))
 }
 
+fn hlc_from_wire(raw: u64) -> Parsed<Hlc> {
+    let hlc = Hlc::from_raw(raw);
+    if hlc < Hlc::ABSURD { Ok(hlc) } else { Err(missing("stamp")) }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -145,7 +150,7 @@ fn delta_to_wire(delta: Delta) -> pb::Delta {
 }
 
 fn delta_from_wire(delta: pb::Delta, peer: BootId) -> Parsed<Delta> {
-    let hlc = Hlc::from_raw(delta.stamp);
+    let hlc = hlc_from_wire(delta.stamp)?;
     let previous = Hlc::from_raw(delta.previous);
     if hlc <= previous {
         return Err(missing("delta stamp"));
@@ -183,7 +188,7 @@ fn end_from_wire(end: pb::End) -> Parsed<End> {
         pb::EndCause::Destroyed => EndCause::Destroyed,
         pb::EndCause::Expired => EndCause::Expired,
     };
-    let stamp = Stamp { hlc: Hlc::from_raw(end.hlc), origin: boot_from_wire(end.origin)? };
+    let stamp = Stamp { hlc: hlc_from_wire(end.hlc)?, origin: boot_from_wire(end.origin)? };
     Ok(End { cause, stamp, announced: end.announced })
 }
 
@@ -192,7 +197,7 @@ fn entries_to_wire(version: &Version) -> Vec<pb::VersionEntry> {
 }
 
 fn entries_from_wire(entries: &[pb::VersionEntry]) -> Parsed<Version> {
-    entries.iter().map(|entry| Ok((boot_from_wire(entry.boot)?, Hlc::from_raw(entry.hlc)))).collect()
+    entries.iter().map(|entry| Ok((boot_from_wire(entry.boot)?, hlc_from_wire(entry.hlc)?))).collect()
 }
 
 fn condition_from_wire(conditional: bool, entries: &[pb::VersionEntry]) -> Parsed<Option<Version>> {
@@ -221,7 +226,7 @@ impl Boots {
         if hlc == 0 {
             return Ok(Stamp::default());
         }
-        Ok(Stamp { hlc: Hlc::from_raw(hlc), origin: self.get(origin)? })
+        Ok(Stamp { hlc: hlc_from_wire(hlc)?, origin: self.get(origin)? })
     }
 
     fn row(&self, version: &Version) -> Vec<u64> {
@@ -232,7 +237,7 @@ impl Boots {
         row.iter()
             .enumerate()
             .filter(|(_, hlc)| **hlc != 0)
-            .map(|(index, hlc)| Ok((self.get(index as u32)?, Hlc::from_raw(*hlc))))
+            .map(|(index, hlc)| Ok((self.get(index as u32)?, hlc_from_wire(*hlc)?)))
             .collect()
     }
 }

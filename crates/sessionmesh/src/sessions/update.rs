@@ -140,6 +140,14 @@ impl Sessions {
             }
             Ok(None) => {
                 count(&mesh.counters.unchanged);
+                if self.level != AckLevel::Async {
+                    // The write that made it so may have missed its level: this one must not be
+                    // answered as if it had not.
+                    let now = os::now();
+                    let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
+                    commit::resend(&mesh.table, &streams, now, *id);
+                    return Some(self.finish(*id, self.level, wait, None).await);
+                }
                 let outcome = Outcome { have: 1, want: 1 };
                 Some(Ok(Committed { id: *id, outcome, version: None }))
             }

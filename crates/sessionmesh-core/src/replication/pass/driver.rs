@@ -31,10 +31,10 @@ pub struct PassStats {
 
 #[derive(Debug)]
 enum Asked {
-    Sums,
+    Sums(Vec<Prefix>),
     Listing(Vec<Prefix>),
     Records(Vec<SessionId>),
-    Range(Prefix),
+    Range(Prefix, Option<SessionId>),
     Pushed,
     Closed,
 }
@@ -93,7 +93,7 @@ impl PassDriver {
             return None;
         }
         if !core::mem::replace(&mut self.opened, true) {
-            self.asked.push_back(Asked::Sums);
+            self.asked.push_back(Asked::Sums(alloc::vec![Prefix::ROOT]));
             return Some(PassStep::Open);
         }
         let (step, asked) = self.next_step(table, now)?;
@@ -103,7 +103,7 @@ impl PassDriver {
 
     fn next_step(&mut self, table: &impl Table, now: Now) -> Option<(PassStep, Asked)> {
         if let Some((prefix, after)) = self.ranges.pop_front() {
-            return Some((PassStep::Range(prefix, after), Asked::Range(prefix)));
+            return Some((PassStep::Range(prefix, after), Asked::Range(prefix, after)));
         }
         if !self.wants.is_empty() {
             let count = self.wants.len().min(WANTS_PER_REQUEST);
@@ -123,7 +123,8 @@ impl PassDriver {
         }
         if !self.expand.is_empty() {
             let count = self.expand.len().min(PREFIXES_PER_REQUEST);
-            return Some((PassStep::Expand(self.expand.drain(..count).collect()), Asked::Sums));
+            let prefixes: Vec<Prefix> = self.expand.drain(..count).collect();
+            return Some((PassStep::Expand(prefixes.clone()), Asked::Sums(prefixes)));
         }
         if !self.list.is_empty() {
             let count = self.list.len().min(PREFIXES_PER_REQUEST);
@@ -161,12 +162,23 @@ impl PassDriver {
     ) -> Result<(), PeerMisbehaved> {
         let asked = self.asked.pop_front().ok_or(PeerMisbehaved::Unexpected("pass reply"))?;
         match (asked, reply) {
-            (Asked::Sums, ReplyStep::Sums(nodes)) => {
+            (Asked::Sums(prefixes), ReplyStep::Sums(nodes)) => {
+                // Only what was asked for: each reply brings the end nearer.
+                if !nodes.iter().map(|node| &node.prefix).eq(&prefixes) {
+                    return Err(PeerMisbehaved::Invalid("pass sums"));
+                }
                 for node in &nodes {
                     self.compare(node);
                 }
             }
-            (Asked::Listing(prefixes), ReplyStep::Listing(entries)) => self.match_up(&prefixes, entries),
+            (Asked::Listing(prefixes), ReplyStep::Listing(entries)) => {
+                let asked =
+                    |id: &SessionId| prefixes.iter().any(|prefix| prefix.range().contains(&id.prefix_bits()));
+                if !entries.iter().all(|(id, _)| asked(id)) {
+                    return Err(PeerMisbehaved::Invalid("pass listing"));
+                }
+                self.match_up(&prefixes, entries);
+            }
             (Asked::Records(ids), ReplyStep::Records(records, broke_off)) => {
                 for record in records {
                     self.pull(record, table, clock, now);
@@ -177,7 +189,12 @@ impl PassDriver {
                     self.wants.extend(rest);
                 }
             }
-            (Asked::Range(prefix), ReplyStep::Records(records, next)) => {
+            (Asked::Range(prefix, after), ReplyStep::Records(records, next)) => {
+                let onward =
+                    |next: SessionId| after < Some(next) && prefix.range().contains(&next.prefix_bits());
+                if next.is_some_and(|next| !onward(next)) {
+                    return Err(PeerMisbehaved::Invalid("pass range"));
+                }
                 self.stats.pulled += records.len() as u64;
                 self.stats.differed += records.len() as u64;
                 for record in records {
@@ -224,14 +241,10 @@ impl PassDriver {
     fn match_up(&mut self, prefixes: &[Prefix], entries: Vec<(SessionId, u64)>) {
         let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
         for prefix in prefixes {
-            for (id, digest) in self.summary.below(*prefix) {
-                match theirs.get(id) {
-                    None => {
-                        self.stats.differed += 1;
-                        self.pushes.push_back((*id, None));
-                    }
-                    Some(other) if other == digest => {}
-                    Some(_) => {}
+            for (id, _) in self.summary.below(*prefix) {
+                if !theirs.contains_key(id) {
+                    self.stats.differed += 1;
+                    self.pushes.push_back((*id, None));
                 }
             }
         }
