@@ -71,7 +71,10 @@ struct Target {
 
 impl Target {
     async fn new() -> Self {
-        let net = Net::seeds();
+        Self::on(Net::seeds()).await
+    }
+
+    async fn on(net: Net) -> Self {
         let nodes = net.start(2).await;
         let id = nodes[0]
             .at(AckLevel::All)
@@ -228,7 +231,8 @@ async fn misbehaves(bytes: Vec<u8>, cause: &str) {
 
 #[tokio::test]
 async fn a_write_that_missed_its_level_misses_it_again_when_repeated() {
-    let target = Target::new().await;
+    // Shorter than the time after which the silent one is dropped.
+    let target = Target::on(Net::seeds().with("ack_timeout", "200ms")).await;
     let node = &target.nodes[0];
     let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
     deaf.write_all(&Frame::Verdict(None).encode()).await.unwrap();
