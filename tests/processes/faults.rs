@@ -72,7 +72,8 @@ async fn what_was_acknowledged_survives_the_crash_of_the_node_that_answered() {
 
 #[tokio::test]
 async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
-    let cluster = processes().with("--ack=all").with("--ack-timeout=200ms").start(3).await;
+    let cluster =
+        processes().with("--ack=all").with("--ack-timeout=200ms").with("--set=drop_time=2s").start(3).await;
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "before").await;
@@ -83,6 +84,19 @@ async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
     let missed = browser.post(a, "/put?k=k&v=missed").await;
     assert_eq!((missed.status, missed.body.trim()), (504, "2 of 3"));
     assert_eq!(browser.value(b, "k").await.as_deref(), Some("missed"), "kept, and sent to those that answer");
+    let mut fresh = Browser::new();
+    let missed = fresh.post(a, "/put?k=k&v=new").await;
+    assert_eq!((missed.status, missed.body.trim()), (504, "2 of 3"));
+    assert_eq!(
+        fresh.value(b, "k").await.as_deref(),
+        Some("new"),
+        "the session exists, and the cookie was set"
+    );
+    // Whether an unknown id exists, the silent one might know: no answer, and the cookie stays.
+    let mut unknown = Browser::new();
+    unknown.cookie = Some("AAAAAAAAAAAAAAAAAAAAAA".into());
+    assert_eq!(unknown.get(a, "/get?k=k").await.status, 503);
+    assert!(unknown.cookie.is_some());
     a.sees(1).await;
     b.sees(1).await;
     browser.put(b, "k", "after").await;

@@ -183,3 +183,41 @@ async fn idle_sessions_end_on_every_node_and_are_announced_once() {
     }
     assert_eq!(expired, 2);
 }
+
+#[tokio::test]
+async fn a_node_told_to_stop_is_not_ready_serves_what_still_comes_and_exits_cleanly() {
+    let mut cluster = processes().with("--set=fetch_timeout=1s").start(2).await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "k", "v").await;
+    cluster.nodes[0].signal(Signal::TERM);
+    let node = &cluster.nodes[0];
+    let unready = eventually("it says that it drains", || async {
+        let answer = Browser::new().try_get(node, "/readyz").await?;
+        (answer.status == 503).then_some(answer.body)
+    })
+    .await;
+    assert_eq!(unready.trim(), "draining");
+    assert_eq!(browser.value(node, "k").await.as_deref(), Some("v"));
+    assert!(cluster.nodes[0].ended().await.success());
+    assert_eq!(browser.value(&cluster.nodes[1], "k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn a_node_bound_to_all_addresses_advertises_that_of_its_interface() {
+    let secret = std::env::temp_dir().join(format!("sessionmesh-secret-{}", std::process::id()));
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let program = env!("CARGO_BIN_EXE_session-node-under-test");
+    let mut child = tokio::process::Command::new(program)
+        .args(["--http=127.0.0.1:0", "--bind=0.0.0.0:0", "--interface=127.0.0.1", "--set=cluster=advertises"])
+        .arg(format!("--secret-file={}", secret.display()))
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line).await.unwrap();
+    std::fs::remove_file(&secret).unwrap();
+    let place: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(place["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+}

@@ -290,6 +290,11 @@ impl Browser {
         self.ask(Method::POST, node, path).await
     }
 
+    /// GET from a node that may be dying.
+    pub async fn try_get(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
+        self.try_ask(Method::GET, node, path).await.ok()
+    }
+
     /// POST to a node that may be dying.
     pub async fn try_post(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
         self.try_ask(Method::POST, node, path).await.ok()

@@ -30,3 +30,6 @@ pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const PROTOCOL_VERSIONS: (u32, u32) = (1, 1);
+
+#[cfg(test)]
+mod tests;
