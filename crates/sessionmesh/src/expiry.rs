@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
-use sessionmesh_core::{Instant, SessionId};
+use sessionmesh_core::{BootId, Instant, SessionId};
 
 use crate::mesh::Mesh;
 use crate::os;
@@ -62,7 +62,10 @@ fn grace(mesh: &Mesh) -> Duration {
 /// Gives back the sessions of which only part is here.
 fn sweep(mesh: &Mesh) -> Vec<SessionId> {
     let (mono, grace) = (os::mono(), grace(mesh));
-    let view = mesh.routes.current().view.clone();
+    let routes = mesh.routes.current();
+    let view = &routes.view;
+    let removals = mesh.config.limits.attributes;
+    let is_member = |boot: BootId| boot == mesh.me.boot || routes.peer(boot).is_some();
     let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
     let forget_before = os::steady_wall_ms().saturating_sub(horizon_ms);
     let mut found = Found::default();
@@ -75,7 +78,7 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
                 let first = || view.am_first(id) || mesh.is_overdue(state.ends_at(mesh.config.idle), mono);
                 if over && first() {
                     found.overdue.push(*id);
-                } else if state.has_outworn_removals(forget_before, mesh.config.limits.attributes) {
+                } else if state.has_outworn(forget_before, removals, is_member) {
                     found.outworn.push(*id);
                 }
             }
@@ -125,10 +128,13 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
     for id in found.unannounced {
         mesh.announce(id);
     }
+    let routes = mesh.routes.current();
+    let removals = mesh.config.limits.attributes;
+    let is_member = |boot: BootId| boot == mesh.me.boot || routes.peer(boot).is_some();
     for id in found.outworn {
         mesh.table.with(&id, |slot| match slot {
             Some(record @ Record::Held(_)) => {
-                record.forget_removals(forget_before, mesh.config.limits.attributes);
+                record.forget(forget_before, removals, is_member);
                 record.compact();
             }
             Some(Record::Ended(end)) if end.stamp.hlc.millis() < forget_before => *slot = None,

@@ -220,3 +220,29 @@ fn a_write_after_the_end_is_refused_and_limits_bind_at_their_edge() {
     assert_eq!(Record::change(&mut slot, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Ended));
     assert_eq!(Record::change(&mut None, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Unknown));
 }
+
+#[test]
+fn boots_gone_for_the_horizon_and_old_removal_marks_are_forgotten() {
+    let ms = |ms: u64, origin| stamp(ms << 16, origin);
+    let mut slot = created();
+    for (boot, at) in [(1, 1_000), (2, 1_000), (3, 9_000)] {
+        let delta = Delta {
+            id: ID,
+            previous: Hlc::ZERO,
+            stamp: ms(at, boot),
+            changes: std::vec![(std::format!("k{boot}").as_str().into(), None)],
+            limits: None,
+            create: false,
+        };
+        let _ = Record::apply(&mut slot, &delta, NOW);
+    }
+    // Boot 2 is still a member; boot 3 wrote a moment ago.
+    let member = BootId::new(2).unwrap();
+    let Some(Record::Held(state)) = &mut slot else { unreachable!() };
+    assert!(state.has_outworn(5_000, 10, |boot| boot == member));
+    state.forget(5_000, 10, |boot| boot == member);
+    assert!(!state.has_outworn(5_000, 10, |boot| boot == member));
+    let boots: Vec<u64> = state.version().entries().map(|(boot, _)| boot.get()).collect();
+    assert_eq!(boots, [2, 3]);
+    assert_eq!(state.attributes().removals(), 1);
+}

@@ -10,7 +10,7 @@ use super::end::{End, EndCause};
 use super::state::{SessionState, Touch, end_digest};
 use super::update::{Difference, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate};
 use super::version::Version;
-use crate::{Hlc, Instant, SessionId, Stamp};
+use crate::{BootId, Hlc, Instant, SessionId, Stamp};
 
 /// What a node knows of one session: `None` in a table means nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,10 +198,10 @@ impl Record {
         }
     }
 
-    /// Forgets removal marks that are older than any cut, or too many.
-    pub fn forget_removals(&mut self, before_ms: u64, limit: usize) {
+    /// Forgets removal marks that are older than any cut, or too many, and boots that are gone.
+    pub fn forget(&mut self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) {
         if let Self::Held(state) = self {
-            state.forget_removals(before_ms, limit);
+            state.forget(before_ms, removals, is_member);
         }
     }
 

@@ -10,7 +10,7 @@ use super::end::{End, EndCause};
 use super::limits::StampedLimits;
 use super::update::{StateUpdate, TouchUpdate, local_limits};
 use super::version::Version;
-use crate::{Instant, Stamp};
+use crate::{BootId, Instant, Stamp};
 
 /// The newest access that other nodes know of, and the newest that this one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,17 +184,20 @@ impl SessionState {
         hash.digest()
     }
 
-    /// Forgets removal marks that are older than any cut, or too many.
-    pub fn forget_removals(&mut self, before_ms: u64, limit: usize) {
+    /// Forgets removal marks that are older than any cut, or too many, and boots that are gone.
+    pub fn forget(&mut self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) {
         self.attributes.forget_removals(before_ms);
-        self.attributes.trim_removals(limit);
+        self.attributes.trim_removals(removals);
+        self.version.prune(|boot, hlc| hlc.millis() < before_ms && !is_member(boot));
     }
 
-    /// Whether [`SessionState::forget_removals`] has something to do.
-    pub fn has_outworn_removals(&self, before_ms: u64, limit: usize) -> bool {
+    /// Whether [`SessionState::forget`] has something to do.
+    pub fn has_outworn(&self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) -> bool {
         let old =
             |attribute: &Attribute| attribute.value.is_none() && attribute.stamp.hlc.millis() < before_ms;
-        self.attributes.removals() > limit || self.attributes.iter().any(old)
+        self.attributes.removals() > removals
+            || self.attributes.iter().any(old)
+            || self.version.entries().any(|(boot, hlc)| hlc.millis() < before_ms && !is_member(boot))
     }
 }
 

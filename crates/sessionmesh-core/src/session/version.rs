@@ -57,9 +57,9 @@ impl Version {
         }
     }
 
-    /// Forgets boots.
-    pub fn prune(&mut self, gone: impl Fn(BootId) -> bool) {
-        self.0.retain(|(boot, _)| !gone(*boot));
+    /// Forgets boots that are gone for good: nobody asks for their writes any more.
+    pub fn prune(&mut self, gone: impl Fn(BootId, Hlc) -> bool) {
+        self.0.retain(|(boot, hlc)| !gone(*boot, *hlc));
     }
 
     /// The entries, by boot.
