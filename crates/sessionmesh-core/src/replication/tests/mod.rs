@@ -1,0 +1,239 @@
+//! Nodes that replicate in one thread.
+
+mod chaos;
+mod mesh;
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::commit;
+use crate::replication::Table;
+use crate::session::{Change, Record};
+use mesh::{Mesh, Node, id};
+
+#[test]
+fn a_write_is_on_every_node_and_acknowledged() {
+    let mesh = Mesh::new(3);
+    let [a, b, c] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    a.awaited("write", |a| a.set(id(1), "k", "v").unwrap());
+    mesh.settle();
+    for node in &mesh.0 {
+        assert_eq!(node.get(id(1), "k").as_deref(), Some(&b"v"[..]));
+    }
+    assert_eq!((a.ended_waits(b), a.ended_waits(c)), (alloc::vec!["write"], alloc::vec!["write"]));
+    assert!(a.streams[&b.boot].outbox.borrow().is_drained());
+}
+
+#[test]
+fn what_a_broken_link_lost_is_pulled_when_the_next_write_shows_the_gap() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    mesh.settle();
+    a.set(id(1), "lost", "1").unwrap();
+    mesh.flush(a, b);
+    mesh.relink(a, b);
+    a.set(id(1), "next", "2").unwrap();
+    mesh.settle();
+    assert_eq!(b.get(id(1), "lost").as_deref(), Some(&b"1"[..]));
+    mesh.assert_equal();
+}
+
+#[test]
+fn a_write_to_a_session_that_is_only_partly_there_is_acknowledged_when_it_is_whole() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    mesh.flush(a, b);
+    mesh.relink(a, b);
+    a.awaited("write", |a| a.set(id(1), "k", "v").unwrap());
+    mesh.flush(a, b);
+    mesh.deliver(a, b);
+    assert!(!b.is_live(id(1)), "part of a session is not served");
+    mesh.flush(b, a);
+    // The acknowledgement and the question for the rest.
+    mesh.deliver(b, a);
+    assert!(a.ended_waits(b).is_empty(), "not held yet");
+    mesh.settle();
+    assert!(b.is_live(id(1)));
+    assert_eq!(a.ended_waits(b), ["write"]);
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_bounded_memory_and_a_pass_mends_it() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    for n in 0..200 {
+        a.create(id(n));
+        a.awaited("write", |a| a.set(id(n), "k", "0123456789abcdef").unwrap());
+        assert!(a.streams[&b.boot].outbox.borrow().stats().queued_bytes <= 4_096);
+    }
+    assert_eq!(a.streams[&b.boot].outbox.borrow().stats().overflows, 1, "one cut, not one per write");
+    assert!(mesh.flush(a, b).pass_due);
+    mesh.settle();
+    assert!(a.ended_waits(b).is_empty());
+    mesh.pass(a, b);
+    assert_eq!(a.ended_waits(b).len(), 200, "the pass brought what was waited for");
+    mesh.assert_equal();
+}
+
+#[test]
+fn an_acknowledgement_of_an_old_epoch_ends_no_wait_of_the_new_one() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    mesh.flush(a, b);
+    mesh.deliver(a, b);
+    let stream = &b.streams[&a.boot];
+    let stale = stream.inbox.borrow_mut().take_ack().unwrap();
+    mesh.relink(a, b);
+    a.awaited("write", |a| a.set(id(1), "k", "v").unwrap());
+    let ended = a.streams[&b.boot].outbox.borrow_mut().acknowledge(&stale, a.now.borrow().mono).unwrap();
+    assert!(ended.is_empty());
+    let forged = crate::wire::Ack { epoch: 2, upto: 9, ..crate::wire::Ack::default() };
+    assert!(a.streams[&b.boot].outbox.borrow_mut().acknowledge(&forged, a.now.borrow().mono).is_err());
+}
+
+#[test]
+fn a_destroyed_session_is_not_brought_back_by_a_late_write_or_a_pass() {
+    let mesh = Mesh::new(3);
+    let [a, b, c] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    mesh.settle();
+    // c writes, unheard; a destroys.
+    c.set(id(1), "late", "1").unwrap();
+    commit::destroy(&a.table, a, a.origin(), id(1), false).unwrap();
+    mesh.flush(a, b);
+    mesh.deliver(a, b);
+    assert!(!b.is_live(id(1)));
+    mesh.settle();
+    for node in &mesh.0 {
+        assert!(!node.is_live(id(1)));
+        assert!(node.set(id(1), "again", "2").is_err());
+    }
+    mesh.pass(b, c);
+    mesh.assert_equal();
+}
+
+#[test]
+fn a_pass_moves_what_differs_and_little_else() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    let fill = |node: &Node, n| {
+        node.create(id(n));
+        node.set(id(n), "k", "0123456789012345678901234567890123456789").unwrap();
+    };
+    for n in 0..2_000 {
+        fill(a, n);
+    }
+    let everything = mesh.pass(b, a);
+    mesh.assert_equal();
+    let idle = mesh.pass(b, a);
+    assert!(idle < 1_024, "{idle} bytes to find that nothing differs");
+
+    mesh.relink(a, b);
+    for n in 0..20 {
+        a.set(id(n * 97), "k", "changed on a").unwrap();
+        b.set(id(n * 89 + 1), "other", "changed on b").unwrap();
+    }
+    commit::destroy(&a.table, a, a.origin(), id(5), false).unwrap();
+    fill(b, 5_000);
+    mesh.relink(a, b);
+    let moved = mesh.pass(a, b);
+    mesh.assert_equal();
+    let differed = everything / 2_000 * 42;
+    assert!(moved <= 3 * differed + (64 << 10), "{moved} bytes for about {differed} that differ");
+}
+
+#[test]
+fn an_access_elsewhere_undoes_an_expiry_that_did_not_know_of_it() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    a.set(id(1), "k", "v").unwrap();
+    mesh.settle();
+    commit::touch(&b.table, b, b.origin(), id(1)).unwrap();
+    commit::expire(&a.table, a, id(1), |_| true).unwrap();
+    assert!(!a.is_live(id(1)));
+    mesh.settle();
+    for node in &mesh.0 {
+        assert_eq!(node.get(id(1), "k").as_deref(), Some(&b"v"[..]));
+    }
+    mesh.assert_equal();
+}
+
+#[test]
+fn stamps_follow_causality_though_a_clock_is_an_hour_behind() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    a.now.borrow_mut().wall_ms += 3_600_000;
+    a.create(id(1));
+    a.set(id(1), "k", "first").unwrap();
+    mesh.settle();
+    b.set(id(1), "k", "second").unwrap();
+    mesh.settle();
+    for node in &mesh.0 {
+        assert_eq!(node.get(id(1), "k").as_deref(), Some(&b"second"[..]));
+    }
+    assert!(b.clock.ahead_ms(1_000) >= Duration::from_secs(3_600).as_millis() as u64);
+}
+
+#[test]
+fn a_pass_over_large_sessions_moves_them_in_batches() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    static LARGE: [u8; 100_000] = [b'x'; 100_000];
+    for n in 0..40 {
+        a.create(id(n));
+        b.table.with(&id(n), |slot| *slot = a.table.read(&id(n), |record| record.cloned()));
+        a.set(id(n), "large", core::str::from_utf8(&LARGE).unwrap()).unwrap();
+    }
+    let moved = mesh.pass(b, a);
+    mesh.assert_equal();
+    assert!(moved < 40 * 100_000 * 3, "{moved}");
+}
+
+#[test]
+fn an_absolute_end_is_never_put_off() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    let limits = |remaining: u64, absolute: Option<u64>| crate::session::Limits {
+        idle: None,
+        remaining: Some(Duration::from_secs(remaining)),
+        absolute: absolute.map(Duration::from_secs),
+    };
+    let begin = Change { attributes: Vec::new(), limits: Some(limits(50, Some(100))) };
+    commit::create(&a.table, a, a.origin(), id(1), begin).unwrap();
+    mesh.settle();
+    let later = Change { attributes: Vec::new(), limits: Some(limits(5_000, None)) };
+    commit::change(&b.table, b, b.origin(), id(1), |_| Ok::<_, crate::session::ChangeError>(later)).unwrap();
+    mesh.settle();
+    for node in &mesh.0 {
+        let begun = node.now.borrow().mono;
+        let ends =
+            node.table.read(&id(1), |record| record.and_then(Record::live).map(|s| s.limits().ends_at()));
+        assert_eq!(ends, Some(Some(begun + Duration::from_secs(100))));
+        node.now.borrow_mut().mono += Duration::from_secs(101);
+        assert_eq!(node.set(id(1), "late", "1"), Err(crate::session::ChangeError::Ended));
+    }
+}
+
+#[test]
+fn removal_marks_do_not_grow_without_bound() {
+    let mesh = Mesh::new(1);
+    let node = &mesh.0[0];
+    node.create(id(1));
+    for n in 0..1_000 {
+        let name = alloc::format!("k{n}");
+        node.set(id(1), &name, "v").unwrap();
+        let gone = Change { attributes: alloc::vec![(name.as_str().into(), None)], limits: None };
+        commit::change(&node.table, node, node.origin(), id(1), |_| {
+            Ok::<_, crate::session::ChangeError>(gone)
+        })
+        .unwrap();
+    }
+    let marks =
+        node.table.read(&id(1), |record| record.and_then(Record::live).map(|s| s.attributes().removals()));
+    assert_eq!(marks, Some(256));
+}
