@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sessionmesh::OPTIONS;
+use sessionmesh::{Config, ConfigError, OPTIONS};
 
 #[test]
 fn the_table_of_options_is_that_of_the_code() {
@@ -43,4 +43,16 @@ fn the_readme_names_the_commands_that_are_there() {
             "{link} leads nowhere"
         );
     }
+}
+
+#[test]
+fn the_sample_configuration_only_wants_a_secret() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/sessionmesh.toml");
+    let mut config = Config::new();
+    config.load_file(path).unwrap();
+    assert_eq!(config.validate(), Err(ConfigError::NoSecret));
+    // What is commented out is right too, but for the file that is not there.
+    config.set("interface", "eth1").unwrap().set("seeds", "10.0.0.11:4000, 10.0.0.12:4000").unwrap();
+    config.set("absolute", "12h").unwrap().set("secret", "0123456789abcdef").unwrap();
+    config.validate().unwrap();
 }
