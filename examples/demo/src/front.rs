@@ -61,9 +61,10 @@ async fn forward(State(front): State<Front>, request: Request) -> Response {
     let targets = front.targets.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut last = (StatusCode::BAD_GATEWAY, "no node answers\n").into_response();
-    for _ in 0..targets.len() {
-        let turn = front.next.fetch_add(1, Ordering::Relaxed);
-        let Some(target) = targets.get(turn % targets.len()) else { continue };
+    // One turn per request, and from there every node once: requests that run at the same time must
+    // not use up each other's tries.
+    let turn = front.next.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
+    for target in targets.iter().cycle().skip(turn).take(targets.len()) {
         let answer = front
             .client
             .request(parts.method.clone(), format!("http://{target}{path}"))
