@@ -170,7 +170,7 @@ impl Node {
                 self.dials.ended(address, SeedState::Met, again);
             }
         }
-        if !matches!(refusal.reason, RefusalReason::Itself | RefusalReason::Duplicate) {
+        if !is_ordinary(refusal.reason) {
             self.sightings.remove(&candidate.hello.boot);
             self.events.push_back(Event::Refused {
                 name: candidate.hello.name.clone(),
@@ -211,11 +211,11 @@ impl Node {
             self.lost.inherit(&hello.forgotten);
         }
         let sighting = self.sightings.remove(&boot);
-        let i_drive = match (self.state, hello.state) {
-            (MemberState::Joining, MemberState::Ready) => true,
-            (MemberState::Ready, MemberState::Joining) => false,
-            _ => self.me.boot < boot,
-        };
+        // A joiner drives; of two others the lower boot. A Hello that still said "joining" may have
+        // been sent: the other side counts on it then, and one pass too many does no harm.
+        let said_joining = self.state == MemberState::Joining
+            || self.ready_at.is_some_and(|at| now - at < self.config.drop_time * 2);
+        let i_drive = said_joining || (hello.state != MemberState::Joining && self.me.boot < boot);
         // One that doubts compares with everybody itself.
         let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };
         let fresh = !self.members.contains_key(&boot);
@@ -301,9 +301,14 @@ impl Node {
             let Refusal { reason, detail } = refusal.clone();
             self.actions.push_back(Action::Stop(Fatal { reason, detail }));
         }
-        if !matches!(refusal.reason, RefusalReason::Itself | RefusalReason::Duplicate) {
+        if !is_ordinary(refusal.reason) {
             let Refusal { reason, detail } = refusal;
             self.events.push_back(Event::Refused { name, reason, detail, by_peer: true });
         }
     }
+}
+
+/// Refusals that happen in the best of clusters, and of which nobody needs to hear.
+fn is_ordinary(reason: RefusalReason) -> bool {
+    matches!(reason, RefusalReason::Itself | RefusalReason::Duplicate | RefusalReason::Leaving)
 }

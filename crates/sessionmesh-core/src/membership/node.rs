@@ -24,6 +24,7 @@ pub struct Node {
     pub(super) config: MembershipConfig,
     pub(super) state: MemberState,
     pub(super) started_at: Instant,
+    pub(super) ready_at: Option<Instant>,
     pub(super) members: BTreeMap<BootId, Member>,
     pub(super) sightings: BTreeMap<BootId, Sighting>,
     pub(super) dials: Dials,
@@ -54,6 +55,7 @@ impl Node {
         Self {
             state: MemberState::Joining,
             started_at: now,
+            ready_at: None,
             members: BTreeMap::new(),
             sightings: BTreeMap::new(),
             dials: Dials::default(),
@@ -390,6 +392,7 @@ impl Node {
         match self.unready_reason(now) {
             None => {
                 self.state = MemberState::Ready;
+                self.ready_at = Some(now);
                 let after = now - self.started_at;
                 self.events.push_back(Event::Ready { after, members: self.members.len() });
                 self.publish();

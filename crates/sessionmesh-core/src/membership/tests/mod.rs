@@ -10,7 +10,7 @@ use std::{format, vec};
 use super::*;
 use crate::placement::Mode;
 use crate::wire::{Heartbeat, RefusalReason};
-use crate::{BootId, DropCause, Event};
+use crate::{BootId, DropCause, Event, Instant, NodeName};
 use world::{World, address};
 
 #[test]
@@ -383,4 +383,35 @@ fn survivors_of_a_crash_compare_at_once() {
     world.kill(1);
     world.run(Duration::from_secs(1));
     assert_eq!(passes(&world), before + 1, "the crashed one may have told only one of them");
+}
+
+/// Two Hellos cross a node's becoming ready: each side could think that the other drives the pass.
+#[test]
+fn a_node_that_became_ready_while_it_shook_hands_still_drives_its_pass() {
+    let start = |boot: u64, port: u16| {
+        let me = Identity {
+            boot: BootId::new(boot).unwrap(),
+            name: NodeName::new(&format!("n{boot}")).unwrap(),
+            address: address(port),
+            mode: Mode::AllPeers,
+        };
+        Node::new(me, MembershipConfig::default(), Instant::ZERO)
+    };
+    let (mut ready, mut joiner) = (start(10, 4_001), start(20, 4_002));
+    let later = Instant::ZERO + Duration::from_secs(3);
+    ready.handle_timeout(later);
+    assert_eq!(ready.state(), MemberState::Ready);
+    let said = joiner.hello();
+    joiner.handle_timeout(later);
+    assert_eq!((said.state, joiner.state()), (MemberState::Joining, MemberState::Ready));
+    ready.handle_hello(1, said, Some((address(4_002), 1)), later);
+    joiner.handle_hello(1, ready.hello(), None, later);
+    let mut passes = 0;
+    for node in [&mut ready, &mut joiner] {
+        node.handle_link_up(1, later);
+        passes += core::iter::from_fn(|| node.poll_action())
+            .filter(|a| matches!(a, Action::StartPass { .. }))
+            .count();
+    }
+    assert!(passes >= 1, "each waits for the other");
 }
