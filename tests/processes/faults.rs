@@ -8,7 +8,8 @@ use crate::processes;
 
 #[tokio::test]
 async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on() {
-    let mut cluster = processes().start(3).await;
+    // Long enough that on the busiest machine the refused connection comes before the silence.
+    let mut cluster = processes().with("--set=drop_time=8s").start(3).await;
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     eventually("the write has arrived", || async {
@@ -21,7 +22,7 @@ async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on() {
         node.sees(1).await;
     }
     let took = killed.elapsed();
-    println!("dropped by both others {took:?} after kill -9 (drop_time is 1 s)");
+    println!("dropped by both others {took:?} after kill -9 (drop_time is 8 s)");
     for node in &cluster.nodes[1..] {
         let (refused, silent) =
             (node.cause("dropped: connection refused").await, node.cause("dropped: silent").await);
