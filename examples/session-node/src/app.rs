@@ -140,34 +140,23 @@ async fn logout(session: Session) -> Result<StatusCode, Failed> {
     Ok(StatusCode::OK)
 }
 
-/// What handlers see of a session: all but the store's own key.
-pub(crate) async fn attributes(node: &Node, session: &Session) -> Option<BTreeMap<String, Value>> {
-    let id = session.id()?;
-    let id = sessionmesh::SessionId::from_bytes(id.0.to_le_bytes());
-    let snapshot = node.cluster.sessions().load(&id).await.ok()??;
-    Some(
-        snapshot
-            .iter()
-            .map(|(name, value)| (name.to_owned(), serde_json::from_slice(value).unwrap_or(Value::Null)))
-            .collect(),
-    )
-}
-
 async fn show(State(node): State<Node>, session: Session) -> Result<Response, Failed> {
     // Loading tells whether the id is one of a live session.
     session.get_value("").await?;
-    let (Some(id), Some(attributes)) = (session.id(), attributes(&node, &session).await) else {
-        return Ok(StatusCode::NOT_FOUND.into_response());
+    let Some(id) = session.id() else { return Ok(StatusCode::NOT_FOUND.into_response()) };
+    // All attributes and the version are not to be had of tower-sessions, but of the cluster.
+    let session_id = sessionmesh::SessionId::from_bytes(id.0.to_le_bytes());
+    let snapshot = match node.cluster.sessions().load(&session_id).await {
+        Ok(Some(snapshot)) => snapshot,
+        Ok(None) => return Ok(StatusCode::NOT_FOUND.into_response()),
+        // Not knowing is not "no".
+        Err(error) => return Ok((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()),
     };
-    let id_for = sessionmesh::SessionId::from_bytes(id.0.to_le_bytes());
-    let version = match node.cluster.sessions().load(&id_for).await {
-        Ok(Some(snapshot)) => snapshot
-            .version()
-            .entries()
-            .map(|(boot, hlc)| (boot.to_string(), Value::from(hlc.get())))
-            .collect::<serde_json::Map<_, _>>(),
-        _ => serde_json::Map::new(),
-    };
+    let value = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let attributes: BTreeMap<&str, Value> =
+        snapshot.iter().map(|(name, bytes)| (name, value(bytes))).collect();
+    let version: BTreeMap<String, u64> =
+        snapshot.version().entries().map(|(boot, hlc)| (boot.to_string(), hlc.get())).collect();
     let shown = serde_json::json!({
         "id": id.to_string(),
         "node": node.cluster.name().as_str(),

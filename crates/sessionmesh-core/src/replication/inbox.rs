@@ -64,14 +64,4 @@ impl Inbox {
             also: core::mem::take(&mut self.also),
         })
     }
-
-    /// Whether an acknowledgement waits to be sent.
-    pub fn is_ack_due(&self) -> bool {
-        self.due
-    }
-
-    /// Data frames received in this epoch.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
 }

@@ -325,13 +325,6 @@ impl<W> Outbox<W> {
         self.open
     }
 
-    /// Whether something waits for the writer.
-    pub fn has_output(&self) -> bool {
-        self.announce
-            || self.overflowed
-            || !(self.control.is_empty() && self.data.is_empty() && self.bulk.is_empty())
-    }
-
     /// The counters.
     pub fn stats(&self) -> OutboxStats {
         OutboxStats { queued_bytes: self.queued_bytes, unacked: self.appended - self.acked, ..self.stats }

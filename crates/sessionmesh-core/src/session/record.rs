@@ -37,8 +37,6 @@ pub struct Applied {
     pub late: bool,
     /// An end came that this state has outlived: its sender lacks an access.
     pub outlived: bool,
-    /// The end is now known to be announced.
-    pub announced: bool,
     /// Writes that lost against others of the same attributes that they did not know of.
     pub conflicts: usize,
 }
@@ -261,7 +259,6 @@ impl Record {
         match (&mut *slot, end.cause) {
             (Some(Self::Ended(here)), _) => {
                 let merged = here.merge(end);
-                applied.announced = merged.announced && !here.announced;
                 *here = merged;
             }
             (Some(Self::Held(state)), EndCause::Expired) => {
@@ -272,7 +269,6 @@ impl Record {
                 let before = state.idle_end();
                 let merged = state.expired.map_or(end, |earlier| earlier.merge(end));
                 state.expired = Some(merged);
-                applied.announced = merged.announced && before.is_some_and(|end| !end.announced);
                 applied.ended = before.is_none().then_some(end);
             }
             (Some(Self::Held(state)), EndCause::Destroyed) => {
