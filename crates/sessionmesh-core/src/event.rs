@@ -77,6 +77,23 @@ pub enum Event {
         /// What it waits for.
         reason: String,
     },
+    /// Other members are ready than before.
+    ViewChanged {
+        /// How many, this node included if it is.
+        ready: usize,
+        /// How many of them hold each session.
+        copies: usize,
+        /// How many the mode asks for.
+        wanted: usize,
+    },
+    /// This node has compared with all since the view changed: what it has is where it belongs.
+    Rebalanced {
+        /// Since the last change of view.
+        after: Duration,
+        /// The redundancy gap: for how long some sessions had fewer copies than they should, since a
+        /// member that held them was last known to live. Zero if no copy was lost.
+        gap: Duration,
+    },
     /// This node was paused and trusts nothing that it holds until it has compared it.
     Doubting {
         /// How late its ticker was.

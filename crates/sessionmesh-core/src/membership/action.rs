@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::member::{MemberInfo, MemberState};
-use crate::placement::{Mode, View};
+use crate::placement::{Mode, Seat, View};
 use crate::wire::{Contact, Hello, Refusal, RefusalReason};
 use crate::{BootId, DropCause, NodeName};
 
@@ -23,6 +23,14 @@ pub struct Identity {
     pub address: SocketAddr,
     /// How its sessions are placed.
     pub mode: Mode,
+    /// What is lost together with it: a rack, a data centre. Copies go to other zones first.
+    pub zone: Option<NodeName>,
+}
+
+impl Identity {
+    pub(super) fn seat(&self) -> Seat {
+        Seat::new(self.boot, &self.name, self.address.ip(), self.zone.as_ref())
+    }
 }
 
 /// What the driver is to do, in order.
@@ -77,7 +85,7 @@ pub enum Action {
         /// Why.
         cause: DropCause,
     },
-    /// The ready members changed.
+    /// The members changed, or this node has compared with all of them.
     Publish(View),
     /// What heartbeats say changed: send one at once.
     Beat,

@@ -222,7 +222,9 @@ impl Node {
         let member = self.members.entry(boot).or_insert_with(|| Member {
             name: hello.name.clone(),
             address: hello.address,
+            zone: hello.zone.clone(),
             state: MemberState::Joining,
+            view: None,
             link: None,
             link_lost_at: now,
             counter: sighting.map_or(0, |sighting| sighting.counter),
@@ -239,6 +241,7 @@ impl Node {
         }
         member.pass = pass;
         member.pass_again = false;
+        member.view = Some(hello.view);
         // The two Hellos may have crossed a change of state, and each wait for the other.
         member.next_pass_at = if pass == PassState::Awaited { now + self.config.drop_time } else { now };
         member.answered_at = now;
@@ -249,10 +252,13 @@ impl Node {
             let (name, address) = (info.name.clone(), info.address);
             self.events.push_back(Event::MemberAdmitted { boot, name, address });
         }
-        self.actions.push_back(Action::Open { member: info, link });
-        self.set_member_state(boot, hello.state);
+        // In this order: a pass that begins on the link finds its node in the view.
         if fresh {
-            self.publish();
+            self.publish(now);
+        }
+        self.actions.push_back(Action::Open { member: info, link });
+        self.set_member_state(boot, hello.state, now);
+        if fresh {
             self.actions.push_back(Action::Tell(self.contacts()));
         }
         self.handle_told(&hello.members, now);

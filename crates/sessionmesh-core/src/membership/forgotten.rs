@@ -143,6 +143,6 @@ impl Node {
         self.lost.inherit(&former);
         self.actions.push_back(Action::Empty);
         self.events.push_back(Event::Emptied { name: met.name.clone() });
-        self.publish();
+        self.publish(now);
     }
 }

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::action::LinkId;
+use crate::placement::Seat;
 use crate::wire::member_state::{self, WireState};
 use crate::{BootId, Instant, NodeName};
 
@@ -86,7 +87,10 @@ pub(super) struct Link {
 pub(super) struct Member {
     pub(super) name: NodeName,
     pub(super) address: SocketAddr,
+    pub(super) zone: Option<NodeName>,
     pub(super) state: MemberState,
+    /// The ready members that it sees, by their hash.
+    pub(super) view: Option<u64>,
     pub(super) link: Option<Link>,
     pub(super) link_lost_at: Instant,
     /// The newest heartbeat.
@@ -107,6 +111,10 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn info(&self, boot: BootId) -> MemberInfo {
         MemberInfo { boot, name: self.name.clone(), address: self.address, state: self.state }
+    }
+
+    pub(super) fn seat(&self, boot: BootId) -> Seat {
+        Seat::new(boot, &self.name, self.address.ip(), self.zone.as_ref())
     }
 
     /// The newest sign of life of any kind.

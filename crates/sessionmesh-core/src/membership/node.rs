@@ -44,6 +44,9 @@ pub struct Node {
     pub(super) last_round_pass: Option<BootId>,
     pub(super) beacon: Option<Beacon>,
     pub(super) view: View,
+    pub(super) view_changed_at: Instant,
+    /// Since when some sessions have fewer copies than they should.
+    pub(super) short_since: Option<Instant>,
     pub(super) actions: VecDeque<Action>,
     pub(super) events: VecDeque<Event>,
 }
@@ -51,7 +54,7 @@ pub struct Node {
 impl Node {
     /// A node that starts now and has heard of nobody.
     pub fn new(me: Identity, config: MembershipConfig, now: Instant) -> Self {
-        let view = View::new(me.boot, me.mode, []);
+        let view = View::new(me.boot, me.mode);
         Self {
             state: MemberState::Joining,
             started_at: now,
@@ -73,6 +76,8 @@ impl Node {
             last_round_pass: None,
             beacon: None,
             view,
+            view_changed_at: now,
+            short_since: None,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             me,
@@ -137,6 +142,8 @@ impl Node {
             address: self.me.address,
             state: self.state,
             mode: self.me.mode,
+            zone: self.me.zone.clone(),
+            view: self.view.hash(),
             dial,
             members: self.contacts(),
             side: self.side(),
@@ -186,6 +193,7 @@ impl Node {
         }
         member.counter = heartbeat.counter;
         member.heard_at = now;
+        member.view = Some(heartbeat.view);
         for heard in &heartbeat.heard {
             self.lost.heard(*heard, now);
         }
@@ -194,7 +202,7 @@ impl Node {
         }
         let unlinked = member.link.is_none();
         let address = member.address;
-        self.set_member_state(boot, heartbeat.state);
+        self.set_member_state(boot, heartbeat.state, now);
         if unlinked {
             self.dials.heard(address, boot, now, now);
         }
@@ -280,7 +288,7 @@ impl Node {
     /// Begins to leave: no more sessions are served or placed here.
     pub fn leave(&mut self, now: Instant) {
         self.state = MemberState::Leaving;
-        self.publish();
+        self.publish(now);
         self.settle(now);
     }
 
@@ -309,7 +317,7 @@ impl Node {
         self.settle(now);
     }
 
-    pub(super) fn set_member_state(&mut self, boot: BootId, state: MemberState) {
+    pub(super) fn set_member_state(&mut self, boot: BootId, state: MemberState, now: Instant) {
         let Some(member) = self.members.get_mut(&boot) else { return };
         // States only go forward; an old datagram does not take one back.
         if state <= member.state {
@@ -325,7 +333,7 @@ impl Node {
             }
             MemberState::Leaving => self.events.push_back(Event::MemberLeaving { boot, name }),
         }
-        self.publish();
+        self.publish(now);
     }
 
     pub(super) fn remove(&mut self, boot: BootId, cause: DropCause, now: Instant) {
@@ -335,6 +343,11 @@ impl Node {
         }
         self.sightings.remove(&boot);
         self.actions.push_back(Action::Remove { boot, cause });
+        if member.state != MemberState::Joining && !matches!(cause, DropCause::Left | DropCause::Emptied) {
+            // Its copies are gone since it was last known to live.
+            let since = if member.link.is_some() { member.alive_at() } else { member.link_lost_at };
+            self.short_since = Some(self.short_since.map_or(since, |earlier| earlier.min(since)));
+        }
         let member_name = member.name.clone();
         self.events.push_back(Event::MemberDropped { boot, name: member.name, cause });
         let again = now + self.config.redial;
@@ -353,19 +366,34 @@ impl Node {
         if !matches!(cause, DropCause::Left | DropCause::Emptied) {
             self.compare_survivors(now);
         }
-        self.publish();
+        self.publish(now);
         self.actions.push_back(Action::Tell(self.contacts()));
     }
 
-    pub(super) fn publish(&mut self) {
-        let mine = (self.state == MemberState::Ready).then_some((self.me.boot, &self.me.name));
-        let others = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.state == MemberState::Ready)
-            .map(|(boot, member)| (*boot, &member.name));
-        self.view = View::new(self.me.boot, self.me.mode, mine.into_iter().chain(others));
+    pub(super) fn publish(&mut self, now: Instant) {
+        self.publish_view(false, now);
+    }
+
+    /// `trusted`: this node has compared with all in this view.
+    fn publish_view(&mut self, trusted: bool, now: Instant) {
+        let seats = |state: MemberState| {
+            let mine = (self.state == state).then(|| self.me.seat());
+            let others = self.members.iter().filter(move |(_, member)| member.state == state);
+            others.map(|(boot, member)| member.seat(*boot)).chain(mine).collect()
+        };
+        let view = self.view.followed_by(seats(MemberState::Ready), seats(MemberState::Joining), trusted);
+        let moved = view.hash() != self.view.hash();
+        if view == self.view {
+            return;
+        }
+        self.view = view;
         self.actions.push_back(Action::Publish(self.view.clone()));
+        if moved {
+            self.view_changed_at = now;
+            self.compare_in_new_view(now);
+            let (copies, wanted) = self.view.copies();
+            self.events.push_back(Event::ViewChanged { ready: self.view.ready(), copies, wanted });
+        }
     }
 
     /// Everything that follows from what is known by now.
@@ -373,6 +401,11 @@ impl Node {
         if self.doubting && self.members.values().all(|member| member.pass == PassState::Done) {
             self.doubting = false;
             self.events.push_back(Event::Trusting);
+        }
+        if self.is_settled() && (self.short_since.is_some() || !self.view.is_trusted()) {
+            let gap = self.short_since.take().map_or(Duration::ZERO, |since| now - since);
+            self.events.push_back(Event::Rebalanced { after: now - self.view_changed_at, gap });
+            self.publish_view(true, now);
         }
         self.sightings.retain(|_, sighting| now - sighting.heard_at < self.config.drop_time);
         self.check_ready(now);
@@ -395,7 +428,8 @@ impl Node {
                 self.ready_at = Some(now);
                 let after = now - self.started_at;
                 self.events.push_back(Event::Ready { after, members: self.members.len() });
-                self.publish();
+                // It holds what it will hold as a ready member: that is what it was waiting for.
+                self.publish_view(true, now);
             }
             Some(reason) => {
                 if self.not_ready_reason != reason {

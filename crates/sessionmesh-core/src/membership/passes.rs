@@ -5,15 +5,17 @@ use alloc::format;
 use super::action::{Action, Fatal, PassRole};
 use super::member::{Member, MemberState, PassState};
 use super::node::Node;
+use crate::placement::Mode;
 use crate::wire::RefusalReason;
 use crate::{BootId, Event, Instant};
 
 impl Node {
     /// Whether "not here" on this node is an answer about a session: it is ready, doubts nothing and
-    /// has compared with every ready member since their link is up.
+    /// has compared with every member that may hold sessions, since their link is up and, in
+    /// backup-only mode, since the view changed.
     pub fn is_settled(&self) -> bool {
         let compared = |member: &Member| {
-            member.state != MemberState::Ready || matches!(member.pass, PassState::Done | PassState::Round)
+            member.state == MemberState::Joining || matches!(member.pass, PassState::Done | PassState::Round)
         };
         self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
     }
@@ -53,17 +55,44 @@ impl Node {
         }
     }
 
-    /// A pass with a member is done.
-    pub fn handle_pass_done(&mut self, boot: BootId, role: PassRole, now: Instant) {
+    /// Another set of members is ready: other nodes hold some of the sessions now. Each two compare
+    /// what both hold by now, and give each other what has become the other's.
+    pub(super) fn compare_in_new_view(&mut self, now: Instant) {
+        if self.me.mode == Mode::AllPeers {
+            return;
+        }
+        let joining = self.state == MemberState::Joining;
+        for (boot, member) in &mut self.members {
+            if matches!(member.pass, PassState::Running | PassState::Round) {
+                member.pass_again = true;
+            } else if joining || (member.state != MemberState::Joining && self.me.boot < *boot) {
+                member.pass = PassState::Due;
+                member.next_pass_at = now;
+            } else {
+                member.pass = PassState::Awaited;
+                member.next_pass_at = now + self.config.drop_time;
+            }
+        }
+    }
+
+    /// A pass with a member is done. `agreed`: both saw the same ready members from its beginning to
+    /// its end.
+    pub fn handle_pass_done(&mut self, boot: BootId, role: PassRole, agreed: bool, now: Instant) {
+        // Two that never come to agree (each is cut off from another third) must not wait for ever.
+        let patience = now - self.view_changed_at >= self.config.drop_time;
+        let counts = agreed || self.me.mode == Mode::AllPeers || patience;
         if let Some(member) = self.members.get_mut(&boot) {
             // A pass that the other side drove does not settle what this side found due.
             let settles = match role {
                 PassRole::Driver => matches!(member.pass, PassState::Running | PassState::Round),
-                PassRole::Responder => member.pass == PassState::Awaited,
+                PassRole::Responder => member.pass == PassState::Awaited && counts,
             };
             if settles {
-                let again = core::mem::take(&mut member.pass_again);
+                let again = core::mem::take(&mut member.pass_again) || !counts;
                 member.pass = if again { PassState::Due } else { PassState::Done };
+                if !counts {
+                    member.next_pass_at = now + self.config.tick();
+                }
             }
             let name = member.name.clone();
             let twin = name == self.me.name && member.state == MemberState::Ready;
@@ -98,7 +127,13 @@ impl Node {
         if running {
             return;
         }
-        let able = |member: &&mut Member| member.link.is_some() && now >= member.next_pass_at;
+        // A view changes everywhere within milliseconds: to compare before would move what need not be.
+        let hasty = self.me.mode != Mode::AllPeers && now - self.view_changed_at < self.config.frequency;
+        let view = self.view.hash();
+        let able = |member: &&mut Member| {
+            let agrees = !hasty || member.view.is_none_or(|theirs| theirs == view);
+            member.link.is_some() && now >= member.next_pass_at && agrees
+        };
         let wants = |member: &Member| match member.pass {
             PassState::Due => true,
             // A joiner takes its time, one donor after the other.

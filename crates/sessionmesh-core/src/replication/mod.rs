@@ -7,8 +7,10 @@
 //! | it is applied and acknowledged | [`Inbox`], [`receive`] |
 //! | what is missing is asked for | [`fetch`] |
 //! | two holders compare all they hold | [`pass`] |
+//! | a copy where it does not belong is kept until all holders have it | [`Strays`] |
 //!
-//! This module knows sessions and frames; it does not know who is a member or why.
+//! This module knows sessions, frames and where sessions belong; it does not know who is a member or
+//! why.
 
 pub mod commit;
 pub mod fetch;
@@ -16,12 +18,14 @@ mod inbox;
 mod outbox;
 pub mod pass;
 mod receive;
+mod strays;
 mod table;
 mod tally;
 
 pub use inbox::Inbox;
 pub use outbox::{Appended, Filled, Outbox, OutboxStats};
 pub use receive::{Received, receive};
+pub use strays::Strays;
 pub use table::Table;
 pub use tally::{AckLevel, AckTally, Outcome};
 

@@ -39,6 +39,8 @@ pub(super) fn frame_to_wire(frame: Frame) -> pb::Frame {
             conditional: fetch.version.is_some(),
             version: fetch.version.as_ref().map(entries_to_wire).unwrap_or_default(),
             view: fetch.view,
+            access: fetch.access,
+            any_copy: fetch.any_copy,
         }),
         Frame::Fetched(Fetched { request, outcome }) => Kind::Fetched(fetched_to_wire(request, outcome)),
         Frame::Ping(nonce) => Kind::Ping(pb::Ping { nonce }),
@@ -48,11 +50,11 @@ pub(super) fn frame_to_wire(frame: Frame) -> pb::Frame {
         }
         Frame::Leave => Kind::Leave(pb::Leave {}),
         Frame::Verdict(refusal) => Kind::Verdict(Refusal::to_wire(refusal.as_ref())),
-        Frame::PassRequest(PassRequest { pass, step }) => {
-            Kind::PassRequest(pb::PassRequest { pass, step: Some(step_to_wire(step)) })
+        Frame::PassRequest(PassRequest { pass, view, step }) => {
+            Kind::PassRequest(pb::PassRequest { pass, view, step: Some(step_to_wire(step)) })
         }
-        Frame::PassReply(PassReply { pass, step }) => {
-            Kind::PassReply(pb::PassReply { pass, step: Some(reply_to_wire(step)) })
+        Frame::PassReply(PassReply { pass, view, step }) => {
+            Kind::PassReply(pb::PassReply { pass, view, step: Some(reply_to_wire(step)) })
         }
     };
     pb::Frame { kind: Some(kind) }
@@ -72,6 +74,8 @@ pub(super) fn frame_from_wire(frame: pb::Frame, peer: BootId) -> Parsed<Frame> {
             id: id_from_wire(&fetch.id)?,
             version: condition_from_wire(fetch.conditional, &fetch.version)?,
             view: fetch.view,
+            access: fetch.access,
+            any_copy: fetch.any_copy,
         }),
         Kind::Fetched(fetched) => Frame::Fetched(fetched_from_wire(fetched)?),
         Kind::Ping(ping) => Frame::Ping(ping.nonce),
@@ -83,10 +87,12 @@ pub(super) fn frame_from_wire(frame: pb::Frame, peer: BootId) -> Parsed<Frame> {
         Kind::Verdict(verdict) => Frame::Verdict(Refusal::from_wire(verdict)?),
         Kind::PassRequest(request) => Frame::PassRequest(PassRequest {
             pass: request.pass,
+            view: request.view,
             step: step_from_wire(request.step.ok_or_else(|| missing("pass step"))?)?,
         }),
         Kind::PassReply(reply) => Frame::PassReply(PassReply {
             pass: reply.pass,
+            view: reply.view,
             step: reply_from_wire(reply.step.ok_or_else(|| missing("pass step"))?)?,
         }),
     })
@@ -372,6 +378,39 @@ fn prefix_from_wire(prefix: pb::Prefix) -> Parsed<Prefix> {
     Ok(Prefix::new(prefix.bits, depth))
 }
 
+fn wants_to_wire(wants: Vec<PassWant>) -> pb::PassPull {
+    let want = |want: PassWant| pb::PassWant {
+        id: id_to_wire(want.id),
+        conditional: want.version.is_some(),
+        version: want.version.as_ref().map(entries_to_wire).unwrap_or_default(),
+    };
+    pb::PassPull { wants: wants.into_iter().map(want).collect() }
+}
+
+fn wants_from_wire(wants: &[pb::PassWant]) -> Parsed<Vec<PassWant>> {
+    let want = |want: &pb::PassWant| {
+        let version = condition_from_wire(want.conditional, &want.version)?;
+        Ok(PassWant { id: id_from_wire(&want.id)?, version })
+    };
+    wants.iter().map(want).collect()
+}
+
+fn listing_to_wire(entries: &[(SessionId, u64)]) -> pb::PassListing {
+    pb::PassListing {
+        ids: entries.iter().flat_map(|(id, _)| *id.as_bytes()).collect::<Vec<u8>>().into(),
+        digests: entries.iter().map(|(_, digest)| *digest).collect(),
+    }
+}
+
+fn listing_from_wire(listing: pb::PassListing) -> Parsed<Vec<(SessionId, u64)>> {
+    let (ids, rest) = listing.ids.as_chunks::<16>();
+    if !rest.is_empty() || ids.len() != listing.digests.len() {
+        return Err(missing("listing"));
+    }
+    let ids = ids.iter().map(|id| SessionId::from_bytes(*id));
+    Ok(ids.zip(listing.digests).collect())
+}
+
 fn step_to_wire(step: PassStep) -> pass_request::Step {
     use pass_request::Step;
     let expand = |prefixes: Vec<Prefix>, list| {
@@ -381,21 +420,16 @@ fn step_to_wire(step: PassStep) -> pass_request::Step {
         PassStep::Open => Step::Open(pb::PassOpen {}),
         PassStep::Expand(prefixes) => expand(prefixes, false),
         PassStep::List(prefixes) => expand(prefixes, true),
-        PassStep::Pull(wants) => Step::Pull(pb::PassPull {
-            wants: wants
-                .into_iter()
-                .map(|want| pb::PassWant {
-                    id: id_to_wire(want.id),
-                    conditional: want.version.is_some(),
-                    version: want.version.as_ref().map(entries_to_wire).unwrap_or_default(),
-                })
-                .collect(),
-        }),
+        PassStep::Pull(wants) => Step::Pull(wants_to_wire(wants)),
         PassStep::Range(prefix, after) => Step::Range(pb::PassRange {
             prefix: Some(prefix_to_wire(prefix)),
             after: after.map(id_to_wire).unwrap_or_default(),
         }),
         PassStep::Push(records) => Step::Push(pb::PassPush { records: records_to_wire(records) }),
+        PassStep::Offer(entries) => Step::Offer(listing_to_wire(&entries)),
+        PassStep::Strays(after) => {
+            Step::Strays(pb::PassStrays { after: after.map(id_to_wire).unwrap_or_default() })
+        }
         PassStep::Close => Step::Close(pb::PassClose {}),
     }
 }
@@ -412,22 +446,14 @@ fn step_from_wire(step: pass_request::Step) -> Parsed<PassStep> {
             let prefixes = expand.prefixes.into_iter().map(prefix_from_wire).collect::<Parsed<_>>()?;
             if expand.list { PassStep::List(prefixes) } else { PassStep::Expand(prefixes) }
         }
-        Step::Pull(pull) => PassStep::Pull(
-            pull.wants
-                .into_iter()
-                .map(|want| {
-                    Ok(PassWant {
-                        id: id_from_wire(&want.id)?,
-                        version: condition_from_wire(want.conditional, &want.version)?,
-                    })
-                })
-                .collect::<Parsed<_>>()?,
-        ),
+        Step::Pull(pull) => PassStep::Pull(wants_from_wire(&pull.wants)?),
         Step::Range(range) => PassStep::Range(
             prefix_from_wire(range.prefix.ok_or_else(|| missing("prefix"))?)?,
             optional_id_from_wire(&range.after)?,
         ),
         Step::Push(push) => PassStep::Push(records_from_wire(push.records)?),
+        Step::Offer(listing) => PassStep::Offer(listing_from_wire(listing)?),
+        Step::Strays(strays) => PassStep::Strays(optional_id_from_wire(&strays.after)?),
         Step::Close(pb::PassClose {}) => PassStep::Close,
     })
 }
@@ -445,9 +471,11 @@ fn reply_to_wire(step: ReplyStep) -> pass_reply::Step {
                 })
                 .collect(),
         }),
-        ReplyStep::Listing(entries) => Step::Listing(pb::PassListing {
-            ids: entries.iter().flat_map(|(id, _)| *id.as_bytes()).collect::<Vec<u8>>().into(),
-            digests: entries.iter().map(|(_, digest)| *digest).collect(),
+        ReplyStep::Listing(entries) => Step::Listing(listing_to_wire(&entries)),
+        ReplyStep::Wants(wants) => Step::Wants(wants_to_wire(wants)),
+        ReplyStep::Strays(entries, next) => Step::Strays(pb::PassStrayListing {
+            listing: Some(listing_to_wire(&entries)),
+            next: next.map(id_to_wire).unwrap_or_default(),
         }),
         ReplyStep::Records(records, next) => Step::Records(pb::PassRecords {
             records: records_to_wire(records),
@@ -477,14 +505,12 @@ fn reply_from_wire(step: pass_reply::Step) -> Parsed<ReplyStep> {
                 })
                 .collect::<Parsed<_>>()?,
         ),
-        Step::Listing(listing) => {
-            let (ids, rest) = listing.ids.as_chunks::<16>();
-            if !rest.is_empty() || ids.len() != listing.digests.len() {
-                return Err(missing("listing"));
-            }
-            let ids = ids.iter().map(|id| SessionId::from_bytes(*id));
-            ReplyStep::Listing(ids.zip(listing.digests).collect())
-        }
+        Step::Listing(listing) => ReplyStep::Listing(listing_from_wire(listing)?),
+        Step::Wants(pull) => ReplyStep::Wants(wants_from_wire(&pull.wants)?),
+        Step::Strays(strays) => ReplyStep::Strays(
+            listing_from_wire(strays.listing.unwrap_or_default())?,
+            optional_id_from_wire(&strays.next)?,
+        ),
         Step::Records(records) => {
             ReplyStep::Records(records_from_wire(records.records)?, optional_id_from_wire(&records.next)?)
         }

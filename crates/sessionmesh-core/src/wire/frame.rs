@@ -81,6 +81,10 @@ pub struct Fetch {
     pub version: Option<Version>,
     /// The asker's view.
     pub view: u64,
+    /// A request reads the session: an access.
+    pub access: bool,
+    /// Any copy will do, also one of a node that does not hold the session.
+    pub any_copy: bool,
 }
 
 /// What became of a fetch.
@@ -137,6 +141,8 @@ pub struct PassWant {
 pub struct PassRequest {
     /// Which pass of the driver's.
     pub pass: u64,
+    /// The driver's view.
+    pub view: u64,
     /// What to do.
     pub step: PassStep,
 }
@@ -156,6 +162,10 @@ pub enum PassStep {
     Range(Prefix, Option<SessionId>),
     /// Take these records.
     Push(Vec<RecordUpdate>),
+    /// The driver has these, by id and digest, and does not hold them: which of them do you lack?
+    Offer(Vec<(SessionId, u64)>),
+    /// What do you have, after an id, that the driver holds and you do not?
+    Strays(Option<SessionId>),
     /// Done.
     Close,
 }
@@ -165,6 +175,8 @@ pub enum PassStep {
 pub struct PassReply {
     /// Which pass.
     pub pass: u64,
+    /// The responder's view.
+    pub view: u64,
     /// The answer.
     pub step: ReplyStep,
 }
@@ -178,6 +190,10 @@ pub enum ReplyStep {
     Listing(Vec<(SessionId, u64)>),
     /// To pull and range; a range goes on after the id.
     Records(Vec<RecordUpdate>, Option<SessionId>),
+    /// To offer.
+    Wants(Vec<PassWant>),
+    /// To strays; goes on after the id.
+    Strays(Vec<(SessionId, u64)>, Option<SessionId>),
     /// To push and close.
     Done,
     /// There is no such pass (any more).

@@ -60,6 +60,12 @@ pub struct Hello {
     /// Boots that nobody in the view has heard for the horizon.
     #[prost(fixed64, repeated, tag = "13")]
     pub forgotten: ::prost::alloc::vec::Vec<u64>,
+    /// What is lost together with the sender; empty = not said.
+    #[prost(string, tag = "14")]
+    pub zone: ::prost::alloc::string::String,
+    /// As in Heartbeat.
+    #[prost(fixed64, tag = "15")]
+    pub view: u64,
 }
 /// The answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -374,6 +380,12 @@ pub struct Fetch {
     /// The asker's view: only a holder that sees the same may deny an id.
     #[prost(fixed64, tag = "5")]
     pub view: u64,
+    /// A request reads the session: an access.
+    #[prost(bool, tag = "6")]
+    pub access: bool,
+    /// Any copy will do, also one of a node that does not hold the session.
+    #[prost(bool, tag = "7")]
+    pub any_copy: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Fetched {
@@ -406,7 +418,10 @@ pub struct Leave {}
 pub struct PassRequest {
     #[prost(uint64, tag = "1")]
     pub pass: u64,
-    #[prost(oneof = "pass_request::Step", tags = "2, 3, 4, 5, 6, 7")]
+    /// Of the ready members that the sender sees.
+    #[prost(fixed64, tag = "16")]
+    pub view: u64,
+    #[prost(oneof = "pass_request::Step", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub step: ::core::option::Option<pass_request::Step>,
 }
 /// Nested message and enum types in `PassRequest`.
@@ -425,13 +440,19 @@ pub mod pass_request {
         Push(super::PassPush),
         #[prost(message, tag = "7")]
         Close(super::PassClose),
+        #[prost(message, tag = "8")]
+        Offer(super::PassListing),
+        #[prost(message, tag = "9")]
+        Strays(super::PassStrays),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PassReply {
     #[prost(uint64, tag = "1")]
     pub pass: u64,
-    #[prost(oneof = "pass_reply::Step", tags = "2, 3, 4, 5, 6")]
+    #[prost(fixed64, tag = "16")]
+    pub view: u64,
+    #[prost(oneof = "pass_reply::Step", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub step: ::core::option::Option<pass_reply::Step>,
 }
 /// Nested message and enum types in `PassReply`.
@@ -449,6 +470,10 @@ pub mod pass_reply {
         /// The responder has no such pass (any more).
         #[prost(message, tag = "6")]
         Unknown(super::PassUnknown),
+        #[prost(message, tag = "7")]
+        Wants(super::PassPull),
+        #[prost(message, tag = "8")]
+        Strays(super::PassStrayListing),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -490,6 +515,21 @@ pub struct PassListing {
     pub ids: ::prost::bytes::Bytes,
     #[prost(fixed64, repeated, tag = "2")]
     pub digests: ::prost::alloc::vec::Vec<u64>,
+}
+/// What the responder has that the driver holds and it does not itself,
+/// after `after` (exclusive), up to a batch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassStrays {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub after: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassStrayListing {
+    #[prost(message, optional, tag = "1")]
+    pub listing: ::core::option::Option<PassListing>,
+    /// Where the next request continues; empty = that is all.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub next: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PassWant {

@@ -55,6 +55,10 @@ pub struct Hello {
     pub state: MemberState,
     /// How sessions are placed.
     pub mode: Mode,
+    /// What is lost together with it.
+    pub zone: Option<NodeName>,
+    /// The ready members that it sees, by their hash.
+    pub view: u64,
     /// Greater in every connection that one boot dials.
     pub dial: u64,
     /// The members that it knows.
@@ -211,6 +215,8 @@ impl Hello {
             state: self.state.to_wire().into(),
             mode: mode.into(),
             copies,
+            zone: self.zone.as_ref().map(|zone| zone.as_str().into()).unwrap_or_default(),
+            view: self.view,
             dial: self.dial,
             members: self.members.iter().map(Contact::to_wire).collect(),
             view_size: self.side.size,
@@ -227,12 +233,19 @@ impl Hello {
             address: decode_address(&hello.address).ok_or(PeerMisbehaved::Invalid("address"))?,
             state: MemberState::from_wire(hello.state()).ok_or(PeerMisbehaved::Invalid("state"))?,
             mode: Mode::from_wire(hello.mode(), hello.copies).ok_or(PeerMisbehaved::Invalid("mode"))?,
+            zone: zone_from_wire(&hello.zone)?,
+            view: hello.view,
             dial: hello.dial,
             side: Side { size: hello.view_size, lowest: BootId::new(hello.view_lowest) },
             forgotten: hello.forgotten.iter().filter_map(|boot| BootId::new(*boot)).collect(),
             members: hello.members.into_iter().map(Contact::from_wire).collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn zone_from_wire(zone: &str) -> Result<Option<NodeName>, PeerMisbehaved> {
+    let given = (!zone.is_empty()).then(|| NodeName::new(zone));
+    given.transpose().map_err(|_| PeerMisbehaved::Invalid("zone"))
 }
 
 impl Refusal {
@@ -284,6 +297,8 @@ mod tests {
             address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4001),
             state: MemberState::Joining,
             mode: Mode::AllPeers,
+            zone: None,
+            view: 5,
             dial: 1,
             members: Vec::new(),
             side: Side::default(),

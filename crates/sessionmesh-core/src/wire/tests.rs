@@ -67,8 +67,8 @@ fn frames() -> Vec<Frame> {
     let prefix = Prefix::new(0xab00_0000_0000_0000, 2);
     let sums = PrefixSums { prefix, sums: [7; 16], counts: [1; 16] };
     let want = PassWant { id: id(4), version: Some(version.clone()) };
-    let step = |step| Frame::PassRequest(PassRequest { pass: 3, step });
-    let reply = |step| Frame::PassReply(PassReply { pass: 3, step });
+    let step = |step| Frame::PassRequest(PassRequest { pass: 3, view: 77, step });
+    let reply = |step| Frame::PassReply(PassReply { pass: 3, view: 78, step });
     let fetched = |outcome| Frame::Fetched(Fetched { request: 5, outcome });
     Vec::from([
         Frame::Delta(delta),
@@ -76,7 +76,14 @@ fn frames() -> Vec<Frame> {
         Frame::Record(record()),
         Frame::Epoch(2),
         Frame::Ack(Ack { epoch: 2, upto: 9, except: Vec::from([4]), also: Vec::from([3]) }),
-        Frame::Fetch(Fetch { request: 5, id: id(1), version: Some(version), view: 77 }),
+        Frame::Fetch(Fetch {
+            request: 5,
+            id: id(1),
+            version: Some(version),
+            view: 77,
+            access: true,
+            any_copy: true,
+        }),
         fetched(FetchOutcome::Record(Box::new(ended.clone()))),
         fetched(FetchOutcome::Absent),
         fetched(FetchOutcome::Undecided),

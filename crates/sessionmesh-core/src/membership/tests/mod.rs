@@ -13,10 +13,47 @@ use crate::wire::{Heartbeat, RefusalReason};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 use world::{World, address};
 
-#[test]
-fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait() {
+/// Every story holds in both modes.
+macro_rules! in_both_modes {
+    ($($story:ident)*) => {
+        mod all_peers {
+            $(#[test] fn $story() { super::$story(super::Mode::AllPeers) })*
+        }
+        mod backup_only {
+            $(#[test] fn $story() { super::$story(super::Mode::BackupOnly { copies: 1 }) })*
+        }
+    };
+}
+
+in_both_modes! {
+    nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait
+    a_joiner_is_ready_at_once_when_it_has_compared_with_all
+    one_seed_is_enough_to_find_all
+    a_silent_seed_blocks_founding_and_a_refused_one_does_not
+    a_killed_process_is_dropped_within_tens_of_milliseconds
+    a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts
+    a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back
+    a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers
+    a_cut_drops_both_ways_and_a_heal_brings_everybody_back
+    a_restart_under_the_same_name_replaces_the_old_boot
+    a_restart_whose_old_process_only_stands_still_replaces_it_after_a_ping
+    a_name_of_a_live_member_is_refused_and_the_error_names_both
+    of_two_that_start_at_once_under_one_name_the_lower_boot_stays
+    twins_that_meet_when_a_cut_heals_compare_and_the_greater_boot_leaves
+    the_limit_of_members_holds_at_its_edge
+    one_that_leaves_is_gone_at_once_and_its_late_heartbeats_change_nothing
+    a_replayed_heartbeat_of_a_dead_boot_admits_nobody
+    a_dropped_member_whose_outbox_overflowed_is_compared_again
+    members_are_compared_in_turn_as_a_matter_of_routine
+    after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty
+    no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
+    one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
+    survivors_of_a_crash_compare_at_once
+}
+
+fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
     for count in [2, 3, 8] {
-        let mut world = World::new();
+        let mut world = World::new(mode);
         for n in 1..=count {
             world.start(&format!("n{n}"), 4_000 + n, u64::from(n) * 7 % 11 + 1);
         }
@@ -31,9 +68,8 @@ fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wai
     }
 }
 
-#[test]
-fn a_joiner_is_ready_at_once_when_it_has_compared_with_all() {
-    let mut world = World::cluster(3);
+fn a_joiner_is_ready_at_once_when_it_has_compared_with_all(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     let joiner = world.start("n4", 4_004, 99);
     let took = world.run_until("the joiner is ready", Duration::from_secs(2), |world| {
         world.state(joiner) == MemberState::Ready
@@ -42,9 +78,8 @@ fn a_joiner_is_ready_at_once_when_it_has_compared_with_all() {
     assert_eq!(world.members(joiner).len(), 3);
 }
 
-#[test]
-fn one_seed_is_enough_to_find_all() {
-    let mut world = World::new();
+fn one_seed_is_enough_to_find_all(mode: Mode) {
+    let mut world = World::new(mode);
     world.multicast = false;
     for n in 1..=4 {
         let index = world.start(&format!("n{n}"), 4_000 + n, 10 * u64::from(n));
@@ -58,9 +93,8 @@ fn one_seed_is_enough_to_find_all() {
     }
 }
 
-#[test]
-fn a_silent_seed_blocks_founding_and_a_refused_one_does_not() {
-    let mut world = World::new();
+fn a_silent_seed_blocks_founding_and_a_refused_one_does_not(mode: Mode) {
+    let mut world = World::new(mode);
     let stopped = world.start("n1", 4_001, 10);
     world.processes[stopped].running = false;
     let index = world.start("n2", 4_002, 20);
@@ -74,9 +108,8 @@ fn a_silent_seed_blocks_founding_and_a_refused_one_does_not() {
     world.run_until("founded", Duration::from_secs(3), |world| world.state(index) == MemberState::Ready);
 }
 
-#[test]
-fn a_killed_process_is_dropped_within_tens_of_milliseconds() {
-    let mut world = World::cluster(3);
+fn a_killed_process_is_dropped_within_tens_of_milliseconds(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.kill(1);
     let gone = |world: &World| world.members(0) == ["n3"] && world.members(2) == ["n1"];
     let took = world.run_until("dropped", Duration::from_secs(1), gone);
@@ -84,9 +117,8 @@ fn a_killed_process_is_dropped_within_tens_of_milliseconds() {
     assert_eq!(world.dropped(0), [DropCause::Refused]);
 }
 
-#[test]
-fn a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts() {
-    let mut world = World::cluster(3);
+fn a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.processes[1].running = false;
     world.run(Duration::from_millis(2_400));
     assert_eq!(world.members(0).len(), 2, "not before drop_time");
@@ -95,9 +127,8 @@ fn a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts() {
     assert_eq!(world.dropped(0), [DropCause::Silent]);
 }
 
-#[test]
-fn a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back() {
-    let mut world = World::cluster(3);
+fn a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.processes[1].running = false;
     world.run(Duration::from_secs(10));
     world.processes[1].running = true;
@@ -113,18 +144,16 @@ fn a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back() {
     assert!(world.dropped(1).is_empty());
 }
 
-#[test]
-fn a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers() {
-    let mut world = World::cluster(3);
+fn a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.deaf.extend([(1, 0), (1, 2)]);
     world.run(Duration::from_secs(20));
     assert_eq!(world.members(0).len(), 2);
     assert!(world.dropped(0).is_empty() && world.dropped(1).is_empty());
 }
 
-#[test]
-fn a_cut_drops_both_ways_and_a_heal_brings_everybody_back() {
-    let mut world = World::cluster(4);
+fn a_cut_drops_both_ways_and_a_heal_brings_everybody_back(mode: Mode) {
+    let mut world = World::cluster(mode, 4);
     for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
         world.cut(a, b);
     }
@@ -138,9 +167,8 @@ fn a_cut_drops_both_ways_and_a_heal_brings_everybody_back() {
     assert!(world.processes.iter().all(|process| process.node.is_settled()));
 }
 
-#[test]
-fn a_restart_under_the_same_name_replaces_the_old_boot() {
-    let mut world = World::cluster(3);
+fn a_restart_under_the_same_name_replaces_the_old_boot(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.kill(1);
     let again = world.start("n2", 4_002, 77);
     world.run(Duration::from_secs(2));
@@ -149,9 +177,8 @@ fn a_restart_under_the_same_name_replaces_the_old_boot() {
     assert_eq!(world.members(again).len(), 2);
 }
 
-#[test]
-fn a_restart_whose_old_process_only_stands_still_replaces_it_after_a_ping() {
-    let mut world = World::cluster(3);
+fn a_restart_whose_old_process_only_stands_still_replaces_it_after_a_ping(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     world.processes[1].running = false;
     let again = world.start("n2", 4_102, 77);
     let joined = |world: &World| world.state(again) == MemberState::Ready;
@@ -160,9 +187,8 @@ fn a_restart_whose_old_process_only_stands_still_replaces_it_after_a_ping() {
     assert!(world.dropped(0).contains(&DropCause::Replaced));
 }
 
-#[test]
-fn a_name_of_a_live_member_is_refused_and_the_error_names_both() {
-    let mut world = World::cluster(2);
+fn a_name_of_a_live_member_is_refused_and_the_error_names_both(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
     let twin = world.start("n2", 4_102, 5);
     world.run(Duration::from_secs(3));
     let fatal = world.processes[twin].stopped.clone().expect("the twin stops");
@@ -176,9 +202,8 @@ fn a_name_of_a_live_member_is_refused_and_the_error_names_both() {
     assert!(world.processes[1].stopped.is_none());
 }
 
-#[test]
-fn of_two_that_start_at_once_under_one_name_the_lower_boot_stays() {
-    let mut world = World::new();
+fn of_two_that_start_at_once_under_one_name_the_lower_boot_stays(mode: Mode) {
+    let mut world = World::new(mode);
     world.start("n1", 4_001, 10);
     world.start("n1", 4_002, 20);
     world.run(Duration::from_secs(4));
@@ -186,9 +211,8 @@ fn of_two_that_start_at_once_under_one_name_the_lower_boot_stays() {
     assert_eq!(world.processes[1].stopped.as_ref().map(|fatal| fatal.reason), Some(RefusalReason::NameTaken));
 }
 
-#[test]
-fn twins_that_meet_when_a_cut_heals_compare_and_the_greater_boot_leaves() {
-    let mut world = World::new();
+fn twins_that_meet_when_a_cut_heals_compare_and_the_greater_boot_leaves(mode: Mode) {
+    let mut world = World::new(mode);
     world.cut(0, 1);
     world.start("n1", 4_001, 10);
     world.start("n1", 4_002, 20);
@@ -203,7 +227,7 @@ fn twins_that_meet_when_a_cut_heals_compare_and_the_greater_boot_leaves() {
 
 #[test]
 fn another_mode_is_refused_and_both_are_named() {
-    let mut world = World::cluster(2);
+    let mut world = World::cluster(Mode::AllPeers, 2);
     let mode = Mode::BackupOnly { copies: 2 };
     let odd = world.start_with("n3", 4_003, 30, MembershipConfig::default(), mode);
     world.run(Duration::from_secs(3));
@@ -212,12 +236,11 @@ fn another_mode_is_refused_and_both_are_named() {
     assert!(fatal.detail.contains("all-peers") && fatal.detail.contains("copies = 2"), "{}", fatal.detail);
 }
 
-#[test]
-fn the_limit_of_members_holds_at_its_edge() {
-    let mut world = World::new();
+fn the_limit_of_members_holds_at_its_edge(mode: Mode) {
+    let mut world = World::new(mode);
     let config = MembershipConfig { max_members: 3, ..MembershipConfig::default() };
     for n in 1..=4 {
-        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
         world.run(Duration::from_secs(3));
     }
     assert_eq!(world.members(0).len(), 2);
@@ -225,9 +248,8 @@ fn the_limit_of_members_holds_at_its_edge() {
     assert!(fatal.detail.contains("limit of 3 members (max_members)"), "{}", fatal.detail);
 }
 
-#[test]
-fn one_that_leaves_is_gone_at_once_and_its_late_heartbeats_change_nothing() {
-    let mut world = World::cluster(3);
+fn one_that_leaves_is_gone_at_once_and_its_late_heartbeats_change_nothing(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     let boot = world.processes[1].node.me().boot;
     for index in [0, 2] {
         let now = world.now;
@@ -241,9 +263,8 @@ fn one_that_leaves_is_gone_at_once_and_its_late_heartbeats_change_nothing() {
     assert_eq!(world.dropped(0), [DropCause::Left]);
 }
 
-#[test]
-fn a_replayed_heartbeat_of_a_dead_boot_admits_nobody() {
-    let mut world = World::cluster(2);
+fn a_replayed_heartbeat_of_a_dead_boot_admits_nobody(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
     world.kill(1);
     world.run(Duration::from_secs(1));
     for counter in 1..20 {
@@ -263,9 +284,8 @@ fn a_replayed_heartbeat_of_a_dead_boot_admits_nobody() {
     assert!(world.members(0).is_empty());
 }
 
-#[test]
-fn a_dropped_member_whose_outbox_overflowed_is_compared_again() {
-    let mut world = World::cluster(2);
+fn a_dropped_member_whose_outbox_overflowed_is_compared_again(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
     let passes = |world: &World| {
         world.processes[0].events.iter().filter(|event| matches!(event, Event::PassDone { .. })).count()
     };
@@ -279,9 +299,8 @@ fn a_dropped_member_whose_outbox_overflowed_is_compared_again() {
     assert!(world.processes[0].node.is_settled());
 }
 
-#[test]
-fn members_are_compared_in_turn_as_a_matter_of_routine() {
-    let mut world = World::cluster(3);
+fn members_are_compared_in_turn_as_a_matter_of_routine(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     let before: usize = world.processes.iter().map(|process| process.events.len()).sum();
     world.run(Duration::from_secs(130));
     let after: usize = world.processes.iter().map(|process| process.events.len()).sum();
@@ -289,13 +308,12 @@ fn members_are_compared_in_turn_as_a_matter_of_routine() {
     assert!(world.processes.iter().all(|process| process.node.is_settled()));
 }
 
-#[test]
-fn after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty() {
+fn after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty(mode: Mode) {
     for (horizon, emptied) in [(Duration::from_secs(100), 0), (Duration::from_secs(30), 1)] {
         let config = MembershipConfig { horizon, ..MembershipConfig::default() };
-        let mut world = World::new();
+        let mut world = World::new(mode);
         for n in 1..=3 {
-            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
         }
         world.run(Duration::from_secs(4));
         world.cut(0, 1);
@@ -318,12 +336,11 @@ fn after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty() {
 }
 
 /// Five nodes, three and two of them cut off from each other for longer than the horizon.
-#[test]
-fn no_node_of_the_smaller_side_carries_sessions_across_a_long_cut() {
+fn no_node_of_the_smaller_side_carries_sessions_across_a_long_cut(mode: Mode) {
     let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
-    let mut world = World::new();
+    let mut world = World::new(mode);
     for n in 1..=5 {
-        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
     }
     world.run(Duration::from_secs(4));
     for (a, b) in [(0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4)] {
@@ -353,12 +370,11 @@ fn no_node_of_the_smaller_side_carries_sessions_across_a_long_cut() {
     }
 }
 
-#[test]
-fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster() {
+fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster(mode: Mode) {
     let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
-    let mut world = World::new();
+    let mut world = World::new(mode);
     for n in 1..=3 {
-        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, Mode::AllPeers);
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
     }
     world.run(Duration::from_secs(4));
     world.processes[0].running = false;
@@ -373,9 +389,8 @@ fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster() {
     }
 }
 
-#[test]
-fn survivors_of_a_crash_compare_at_once() {
-    let mut world = World::cluster(3);
+fn survivors_of_a_crash_compare_at_once(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
     let passes = |world: &World| {
         world.processes[0].events.iter().filter(|event| matches!(event, Event::PassDone { .. })).count()
     };
@@ -394,6 +409,7 @@ fn a_node_that_became_ready_while_it_shook_hands_still_drives_its_pass() {
             name: NodeName::new(&format!("n{boot}")).unwrap(),
             address: address(port),
             mode: Mode::AllPeers,
+            zone: None,
         };
         Node::new(me, MembershipConfig::default(), Instant::ZERO)
     };

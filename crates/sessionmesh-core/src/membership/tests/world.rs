@@ -36,6 +36,7 @@ pub(super) struct Connection {
 
 /// Some processes, and the network between them.
 pub(super) struct World {
+    pub(super) mode: Mode,
     pub(super) now: Instant,
     pub(super) processes: Vec<Process>,
     pub(super) connections: BTreeMap<LinkId, Connection>,
@@ -54,8 +55,9 @@ pub(super) fn address(port: u16) -> SocketAddr {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(mode: Mode) -> Self {
         Self {
+            mode,
             now: Instant::from_nanos(1_000_000_000),
             processes: Vec::new(),
             connections: BTreeMap::new(),
@@ -69,7 +71,7 @@ impl World {
 
     /// Starts a process; its number gives its boot and, unless another has it, its port.
     pub(super) fn start(&mut self, name: &str, port: u16, boot: u64) -> usize {
-        self.start_with(name, port, boot, MembershipConfig::default(), Mode::AllPeers)
+        self.start_with(name, port, boot, MembershipConfig::default(), self.mode)
     }
 
     pub(super) fn start_with(
@@ -81,7 +83,8 @@ impl World {
         mode: Mode,
     ) -> usize {
         let boot = BootId::new(boot).unwrap();
-        let me = Identity { boot, name: NodeName::new(name).unwrap(), address: address(port), mode };
+        let me =
+            Identity { boot, name: NodeName::new(name).unwrap(), address: address(port), mode, zone: None };
         self.processes.push(Process {
             node: Node::new(me, config, self.now),
             running: true,
@@ -93,8 +96,8 @@ impl World {
         self.processes.len() - 1
     }
 
-    pub(super) fn cluster(count: u16) -> Self {
-        let mut world = Self::new();
+    pub(super) fn cluster(mode: Mode, count: u16) -> Self {
+        let mut world = Self::new(mode);
         for n in 1..=count {
             world.start(&format!("n{n}"), 4_000 + n, 10 * u64::from(n));
         }
@@ -269,8 +272,10 @@ impl World {
             Action::StartPass { boot } => match self.linked(index, boot) {
                 Some(peer) if self.processes[peer].running && !self.is_cut(index, peer) => {
                     let me = self.processes[index].node.me().boot;
-                    self.processes[index].node.handle_pass_done(boot, PassRole::Driver, self.now);
-                    self.processes[peer].node.handle_pass_done(me, PassRole::Responder, self.now);
+                    let view = |index: usize| self.processes[index].node.view().hash();
+                    let agreed = view(index) == view(peer);
+                    self.processes[index].node.handle_pass_done(boot, PassRole::Driver, agreed, self.now);
+                    self.processes[peer].node.handle_pass_done(me, PassRole::Responder, agreed, self.now);
                     self.follow(peer);
                 }
                 // The pass waits for its answers.

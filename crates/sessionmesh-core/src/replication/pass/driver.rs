@@ -3,9 +3,9 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::responder::{apply, approximate_bytes};
+use super::responder::{apply, approximate_bytes, lacked};
 use super::summary::Summary;
-use super::{BATCH_BYTES, LISTED, PREFIXES_PER_REQUEST};
+use super::{BATCH_BYTES, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate, Version};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, PrefixSums, ReplyStep};
@@ -27,6 +27,8 @@ pub struct PassStats {
     pub pulled: u64,
     /// Records sent.
     pub pushed: u64,
+    /// Records here that only the other side should hold, and there that only this one should.
+    pub strays: u64,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ enum Asked {
     Sums(Vec<Prefix>),
     Listing(Vec<Prefix>),
     Records(Vec<SessionId>),
+    Offered(Vec<(SessionId, u64)>),
+    Strays(Option<SessionId>),
     Range(Prefix, Option<SessionId>),
     Pushed,
     Closed,
@@ -51,6 +55,10 @@ pub struct PassDriver {
     list: VecDeque<Prefix>,
     ranges: VecDeque<(Prefix, Option<SessionId>)>,
     wants: VecDeque<SessionId>,
+    /// How many of this node's strays have been offered.
+    offered: usize,
+    /// Where the other side's strays are asked for next; `None` if they all are here.
+    their_strays: Option<Option<SessionId>>,
     /// What is newer here, and what the other side has of it.
     pushes: VecDeque<(SessionId, Option<Version>)>,
     /// The digests that the other side listed, of sessions that are being pulled.
@@ -71,6 +79,8 @@ impl PassDriver {
             list: VecDeque::new(),
             ranges: VecDeque::new(),
             wants: VecDeque::new(),
+            offered: 0,
+            their_strays: Some(None),
             pushes: VecDeque::new(),
             theirs: BTreeMap::new(),
             stats,
@@ -80,6 +90,11 @@ impl PassDriver {
     /// Whether both sides hold all that either held when the pass began.
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// What the other side holds and this node does not: after the pass, the other side has it.
+    pub fn strays(&self) -> &[(SessionId, u64)] {
+        self.summary.strays()
     }
 
     /// What it did so far.
@@ -116,6 +131,16 @@ impl PassDriver {
             let ids: Vec<SessionId> = self.wants.drain(..count).collect();
             let wants = ids.iter().map(|id| PassWant { version: held(id), id: *id }).collect();
             return Some((PassStep::Pull(wants), Asked::Records(ids)));
+        }
+        let strays = self.summary.strays().get(self.offered..).unwrap_or_default();
+        if !strays.is_empty() {
+            let batch = strays.get(..STRAYS_PER_STEP).unwrap_or(strays).to_vec();
+            self.offered += batch.len();
+            self.stats.strays += batch.len() as u64;
+            return Some((PassStep::Offer(batch.clone()), Asked::Offered(batch)));
+        }
+        if let Some(after) = self.their_strays.take() {
+            return Some((PassStep::Strays(after), Asked::Strays(after)));
         }
         let records = self.next_push(table, now);
         if !records.is_empty() {
@@ -203,6 +228,33 @@ impl PassDriver {
                 if next.is_some() {
                     self.ranges.push_back((prefix, next));
                 }
+            }
+            (Asked::Offered(offered), ReplyStep::Wants(wants)) => {
+                for want in wants {
+                    if offered.binary_search_by_key(&want.id, |stray| stray.0).is_err() {
+                        return Err(PeerMisbehaved::Invalid("pass wants"));
+                    }
+                    let lacks = |record: &Record| match (record, &want.version) {
+                        (Record::Held(state), Some(theirs)) => {
+                            state.idle_end().is_some() || !theirs.covers(state.version())
+                        }
+                        _ => true,
+                    };
+                    if table.read(&want.id, |record| record.is_some_and(lacks)) {
+                        self.stats.differed += 1;
+                        self.pushes.push_back((want.id, want.version));
+                    }
+                }
+            }
+            (Asked::Strays(after), ReplyStep::Strays(strays, next)) => {
+                let last = strays.last().map(|stray| stray.0);
+                if next.is_some() && (next != last || next <= after) {
+                    return Err(PeerMisbehaved::Invalid("pass strays"));
+                }
+                self.stats.strays += strays.len() as u64;
+                let wanted = strays.into_iter().filter_map(|stray| lacked(stray, table));
+                self.wants.extend(wanted.map(|want| want.id));
+                self.their_strays = next.map(Some);
             }
             (Asked::Pushed, ReplyStep::Done) => {}
             (Asked::Closed, ReplyStep::Done) => self.done = true,

@@ -4,6 +4,9 @@
 //! differ from its own, pulls what is newer there and pushes what is newer here. The other only
 //! answers. The streams between the two must be open before either side sums up, so that what
 //! changes meanwhile travels as deltas.
+//!
+//! What only one of them should hold is not compared. But a record that one has without holding it, a
+//! stray, is offered to the other if that holds it; after the pass it has it.
 
 mod driver;
 mod prefix;
@@ -18,5 +21,7 @@ pub use summary::Summary;
 const BATCH_BYTES: usize = 256 << 10;
 /// Sums or lists asked for in one request.
 const PREFIXES_PER_REQUEST: usize = 64;
+/// Strays named in one message.
+const STRAYS_PER_STEP: usize = 1_024;
 /// A prefix with at most so many records is listed, not summed further.
 const LISTED: u64 = 12;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::summary::Summary;
-use super::{BATCH_BYTES, PREFIXES_PER_REQUEST};
+use super::{BATCH_BYTES, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, ReplyStep};
@@ -19,6 +19,11 @@ impl PassResponder {
     /// From a summary made after the stream to the driver was opened.
     pub fn new(summary: Summary) -> Self {
         Self { summary }
+    }
+
+    /// What the driver holds and this node does not: after the pass, the driver has it.
+    pub fn strays(&self) -> &[(SessionId, u64)] {
+        self.summary.strays()
     }
 
     /// The answer to one step. Records pushed are reported to `applied`.
@@ -55,6 +60,19 @@ impl PassResponder {
                     apply(table, clock, record, now);
                 }
                 ReplyStep::Done
+            }
+            PassStep::Offer(entries) => {
+                if entries.len() > STRAYS_PER_STEP {
+                    return Err(PeerMisbehaved::TooMany("strays"));
+                }
+                ReplyStep::Wants(entries.into_iter().filter_map(|entry| lacked(entry, table)).collect())
+            }
+            PassStep::Strays(after) => {
+                let mut rest = self.summary.strays_after(after).to_vec();
+                let goes_on = rest.len() > STRAYS_PER_STEP;
+                rest.truncate(STRAYS_PER_STEP);
+                let next = rest.last().filter(|_| goes_on).map(|stray| stray.0);
+                ReplyStep::Strays(rest, next)
             }
             PassStep::Close => ReplyStep::Done,
         })
@@ -93,6 +111,18 @@ impl PassResponder {
         }
         ReplyStep::Records(records, None)
     }
+}
+
+/// What to ask for of a session that another node has with this digest; `None` if it is the same here.
+pub(super) fn lacked((id, digest): (SessionId, u64), table: &impl Table) -> Option<PassWant> {
+    table.read(&id, |record| {
+        let version = match record {
+            Some(record) if !record.is_partial() && record.digest() == digest => return None,
+            Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+            _ => None,
+        };
+        Some(PassWant { id, version })
+    })
 }
 
 pub(super) fn apply(table: &impl Table, clock: &HybridClock, record: RecordUpdate, now: Now) {

@@ -3,28 +3,33 @@
 use alloc::vec::Vec;
 
 use crate::SessionId;
+use crate::placement::Share;
 use crate::replication::Table;
 use crate::session::Record;
 use crate::wire::{Prefix, PrefixSums};
 
-/// The ids and digests of the records at one moment, made by one scan.
+/// The ids and digests of the records at one moment, made by one scan, for a pass with one node.
 #[derive(Debug, Default)]
 pub struct Summary {
+    /// Of records that both should hold.
     entries: Vec<(SessionId, u64)>,
     /// Wrapping sums of the digests before each entry, and of all.
     running: Vec<u64>,
+    /// Of records that the other holds and this node does not.
+    strays: Vec<(SessionId, u64)>,
 }
 
 impl Summary {
-    /// Of the records of a table that `shared` picks.
-    pub fn collect(table: &impl Table, mut shared: impl FnMut(&SessionId, &Record) -> bool) -> Self {
-        let mut entries = Vec::new();
-        table.for_each(|id, record| {
-            if shared(id, record) {
-                entries.push((*id, record.digest()));
-            }
+    /// Of a table's records, by what `share` says of each.
+    pub fn collect(table: &impl Table, mut share: impl FnMut(&SessionId, &Record) -> Share) -> Self {
+        let (mut entries, mut strays) = (Vec::new(), Vec::new());
+        table.for_each(|id, record| match share(id, record) {
+            Share::Both => entries.push((*id, record.digest())),
+            Share::Stray => strays.push((*id, record.digest())),
+            Share::Neither => {}
         });
         entries.sort_unstable_by_key(|entry| entry.0);
+        strays.sort_unstable_by_key(|entry| entry.0);
         let mut sum = 0u64;
         let mut running = Vec::with_capacity(entries.len() + 1);
         running.push(0);
@@ -32,10 +37,21 @@ impl Summary {
             sum = sum.wrapping_add(*digest);
             running.push(sum);
         }
-        Self { entries, running }
+        Self { entries, running, strays }
     }
 
-    /// How many records.
+    /// The strays for the other node, by id.
+    pub fn strays(&self) -> &[(SessionId, u64)] {
+        &self.strays
+    }
+
+    /// The strays after an id.
+    pub(super) fn strays_after(&self, after: Option<SessionId>) -> &[(SessionId, u64)] {
+        let start = after.map_or(0, |after| self.strays.partition_point(|stray| stray.0 <= after));
+        self.strays.get(start..).unwrap_or_default()
+    }
+
+    /// How many records both should hold.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

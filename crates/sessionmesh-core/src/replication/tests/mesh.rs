@@ -10,6 +10,7 @@ use super::super::commit::{self, Origin, Streams};
 use super::super::pass::{PassDriver, PassResponder, Summary};
 use super::super::*;
 use crate::membership::PassRole;
+use crate::placement::Share;
 use crate::session::{Change, Record, SessionLimits};
 use crate::wire::{Fetch, Frame, FrameDecoder, FrameLimit};
 use crate::{BootId, HybridClock, Instant, Now, SessionId};
@@ -202,7 +203,14 @@ impl Mesh {
             frame => {
                 let received = receive(&to.table, &to.clock, &mut back.inbox.borrow_mut(), frame, now);
                 if let (Some(id), Some(version)) = (received.id, received.pull) {
-                    let fetch = Frame::Fetch(Fetch { request: 1, id, version, view: 0 });
+                    let fetch = Frame::Fetch(Fetch {
+                        request: 1,
+                        id,
+                        version,
+                        view: 0,
+                        access: false,
+                        any_copy: true,
+                    });
                     back.outbox.borrow_mut().push_control(fetch.encode());
                 }
             }
@@ -229,7 +237,12 @@ impl Mesh {
 
     /// A pass; gives back the bytes that it moved.
     pub(super) fn pass(&self, driver: &Node, responder: &Node) -> usize {
-        let summary = |node: &Node| Summary::collect(&node.table, |_, record| !record.is_partial());
+        let summary = |node: &Node| {
+            Summary::collect(
+                &node.table,
+                |_, record| if record.is_partial() { Share::Neither } else { Share::Both },
+            )
+        };
         driver.streams[&responder.boot].outbox.borrow_mut().pass_began(PassRole::Driver);
         let mut pass = PassDriver::new(summary(driver));
         let answers = PassResponder::new(summary(responder));
@@ -238,7 +251,8 @@ impl Mesh {
         while !pass.is_done() {
             let now = *driver.now.borrow();
             while let Some(step) = pass.poll_request(&driver.table, now) {
-                let request = Frame::PassRequest(crate::wire::PassRequest { pass: 1, step }).encode();
+                let request =
+                    Frame::PassRequest(crate::wire::PassRequest { pass: 1, view: 0, step }).encode();
                 bytes += request.len();
                 let decoded = FrameDecoder::new(driver.boot, FrameLimit::default())
                     .next(&mut BytesMut::from(&request[..]));
@@ -246,7 +260,7 @@ impl Mesh {
                     panic!("a request comes out as one")
                 };
                 let step = answers.handle(request.step, &responder.table, &responder.clock, now).unwrap();
-                let reply = Frame::PassReply(crate::wire::PassReply { pass: 1, step }).encode();
+                let reply = Frame::PassReply(crate::wire::PassReply { pass: 1, view: 0, step }).encode();
                 bytes += reply.len();
                 let decoded = FrameDecoder::new(responder.boot, FrameLimit::default())
                     .next(&mut BytesMut::from(&reply[..]));

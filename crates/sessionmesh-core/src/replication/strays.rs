@@ -1,0 +1,157 @@
+//! Copies on a node that does not hold their sessions, and when they may go.
+//!
+//! A stray is never dropped before every holder has it. There are two ways to know that they do:
+//! *known* strays came to be one by one (a visitor loaded or wrote a session, a frame came from a node
+//! with another view) and go by acknowledgements; all others came to be at once, by a change of view,
+//! and go by passes.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::placement::View;
+use crate::{BootId, Instant, SessionId};
+
+/// Writes of one stray on their way at once; past it the whole record is sent.
+const MAX_WAITS: usize = 16;
+
+/// One node's strays; `W` is what tells whether a write has reached every holder.
+#[derive(Debug)]
+pub struct Strays<W> {
+    view: u64,
+    known: BTreeMap<SessionId, Known<W>>,
+    /// By session, the digest that was offered and who has it.
+    confirmed: BTreeMap<SessionId, (u64, Vec<BootId>)>,
+}
+
+#[derive(Debug)]
+struct Known<W> {
+    /// All but what is waited for is known to come from a holder, or to be on its way to all.
+    accounted: bool,
+    waits: Vec<W>,
+    used_at: Instant,
+}
+
+impl<W> Default for Strays<W> {
+    fn default() -> Self {
+        Self { view: 0, known: BTreeMap::new(), confirmed: BTreeMap::new() }
+    }
+}
+
+impl<W> Strays<W> {
+    /// The view changed: what is known of copies elsewhere is void. Passes will tell.
+    pub fn enter(&mut self, view: &View) {
+        if self.view != view.hash() {
+            self.view = view.hash();
+            self.known.clear();
+            self.confirmed.clear();
+        }
+    }
+
+    /// How many came to be one by one.
+    pub fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    fn known_mut(&mut self, id: SessionId, accounted: bool, now: Instant) -> &mut Known<W> {
+        let known = self.known.entry(id).or_insert(Known { accounted, waits: Vec::new(), used_at: now });
+        known.used_at = now;
+        known
+    }
+
+    /// A request loaded a session that is not held here. `fresh`: nothing of it was here before, and
+    /// a holder in this view gave it.
+    pub fn visited(&mut self, id: SessionId, view: &View, fresh: bool, now: Instant) {
+        let fresh = fresh && self.view == view.hash();
+        self.known_mut(id, fresh, now);
+    }
+
+    /// A request wrote to a session that is not held here.
+    pub fn written(&mut self, id: SessionId, wait: W, now: Instant, is_everywhere: impl Fn(&W) -> bool) {
+        let known = self.known_mut(id, false, now);
+        known.waits.retain(|wait| !is_everywhere(wait));
+        if known.waits.len() == MAX_WAITS {
+            known.waits.clear();
+            known.accounted = false;
+        }
+        known.waits.push(wait);
+    }
+
+    /// Another node sent something of a session that is not held here.
+    pub fn arrived(&mut self, id: SessionId, now: Instant) {
+        self.known_mut(id, false, now).accounted = false;
+    }
+
+    /// The whole record was sent to every holder.
+    pub fn sent(&mut self, id: SessionId, wait: W) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.accounted = true;
+            known.waits.clear();
+            known.waits.push(wait);
+        }
+    }
+
+    /// What to do about strays that nobody has used for `rest`: those to send whole (`gone` says that
+    /// a write will never be acknowledged), and those that may go.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        rest: Duration,
+        is_everywhere: impl Fn(&W) -> bool,
+        gone: impl Fn(&W) -> bool,
+    ) -> (Vec<SessionId>, Vec<SessionId>) {
+        let (mut send, mut drop) = (Vec::new(), Vec::new());
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| now - known.used_at >= rest) {
+            known.waits.retain(|wait| !is_everywhere(wait));
+            if known.waits.iter().any(&gone) {
+                known.waits.clear();
+                known.accounted = false;
+            }
+            if !known.accounted {
+                send.push(*id);
+            } else if known.waits.is_empty() {
+                drop.push(*id);
+            }
+        }
+        (send, drop)
+    }
+
+    /// Forgets a known stray if it may still go. Called under the session's lock.
+    pub fn release(&mut self, id: &SessionId, is_everywhere: impl Fn(&W) -> bool) -> bool {
+        let free = |known: &Known<W>| known.accounted && known.waits.iter().all(is_everywhere);
+        let free = self.known.get(id).is_some_and(free);
+        if free {
+            self.known.remove(id);
+        }
+        free
+    }
+
+    /// Forgets what was known of a session that is held here now, or nowhere.
+    pub fn forget(&mut self, id: &SessionId) {
+        self.known.remove(id);
+        self.confirmed.remove(id);
+    }
+
+    /// A pass is done in which both sides saw this view: the other node has these. Gives back those
+    /// that every holder has now.
+    pub fn confirm(&mut self, view: &View, by: BootId, strays: &[(SessionId, u64)]) -> Vec<(SessionId, u64)> {
+        if view.hash() != self.view {
+            return Vec::new();
+        }
+        let mut everywhere = Vec::new();
+        for (id, digest) in strays {
+            let entry = self.confirmed.entry(*id).or_insert((*digest, Vec::new()));
+            if entry.0 != *digest {
+                *entry = (*digest, Vec::new());
+            }
+            if !entry.1.contains(&by) {
+                entry.1.push(by);
+            }
+            if view.are_all_holders(id, &entry.1) {
+                self.confirmed.remove(id);
+                everywhere.push((*id, *digest));
+            }
+        }
+        everywhere
+    }
+}
