@@ -23,6 +23,8 @@ fn hello(boot: u64, versions: (u32, u32)) -> Hello {
         address: "127.0.0.1:9".parse().unwrap(),
         state: MemberState::Ready,
         mode: Mode::AllPeers,
+        zone: None,
+        view: 0,
         dial: 1,
         members: Vec::new(),
         side: Side::default(),

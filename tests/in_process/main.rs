@@ -4,12 +4,23 @@
 
 use std::time::Duration;
 
-use cluster_tests::{Net, eventually};
+use cluster_tests::{Net, eventually, in_both_modes};
 use sessionmesh::{AckLevel, CommitError, Event};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions() {
-    let net = Net::multicast();
+in_both_modes! {
+    three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions
+    a_node_that_joins_later_has_every_session_when_it_is_ready
+    a_leaving_node_loses_nothing_and_is_gone_at_once
+    a_destroyed_session_stays_destroyed_on_every_node
+    a_changed_id_takes_everything_along_and_kills_the_old_one
+    parallel_writes_of_different_attributes_on_different_nodes_all_survive
+    an_idle_session_ends_once_and_not_while_any_node_uses_it
+    a_node_that_leaves_while_another_joins_hands_everything_over_first
+    a_change_of_id_that_meets_a_logout_leaves_no_session
+}
+
+async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions(mode: &str) {
+    let net = Net::multicast().with("mode", mode);
     let nodes = net.start(3).await;
     let created = nodes[0].at(AckLevel::All).create(|s| _ = s.set("user", "ada")).await.unwrap();
     assert_eq!((created.outcome.have, created.outcome.want), (3, 3));
@@ -29,9 +40,8 @@ async fn a_current_thread_runtime_and_seeds_do_as_well() {
     assert_eq!(session.iter().count(), 2);
 }
 
-#[tokio::test]
-async fn a_node_that_joins_later_has_every_session_when_it_is_ready() {
-    let net = Net::seeds();
+async fn a_node_that_joins_later_has_every_session_when_it_is_ready(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let first = net.node("n1").await;
     first.ready().await.unwrap();
     let mut ids = Vec::new();
@@ -46,9 +56,8 @@ async fn a_node_that_joins_later_has_every_session_when_it_is_ready() {
     assert!(second.sessions().load(&ids[499]).await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_leaving_node_loses_nothing_and_is_gone_at_once() {
-    let net = Net::seeds();
+async fn a_leaving_node_loses_nothing_and_is_gone_at_once(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let nodes = net.start(3).await;
     let mut ids = Vec::new();
     for n in 0..200 {
@@ -63,9 +72,8 @@ async fn a_leaving_node_loses_nothing_and_is_gone_at_once() {
     assert!(nodes[0].sessions().load(&ids[0]).await.is_err());
 }
 
-#[tokio::test]
-async fn a_destroyed_session_stays_destroyed_on_every_node() {
-    let net = Net::seeds();
+async fn a_destroyed_session_stays_destroyed_on_every_node(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let nodes = net.start(3).await;
     let mut events = nodes[2].events();
     let id = nodes[0].at(AckLevel::All).create(|s| _ = s.set("a", "1")).await.unwrap().id;
@@ -85,9 +93,8 @@ async fn a_destroyed_session_stays_destroyed_on_every_node() {
     }
 }
 
-#[tokio::test]
-async fn a_changed_id_takes_everything_along_and_kills_the_old_one() {
-    let net = Net::seeds();
+async fn a_changed_id_takes_everything_along_and_kills_the_old_one(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let nodes = net.start(2).await;
     let old = nodes[0].at(AckLevel::All).create(|s| _ = s.set("cart", "tea")).await.unwrap().id;
     let new = nodes[1].at(AckLevel::All).change_id(&old).await.unwrap().id;
@@ -100,9 +107,8 @@ async fn a_changed_id_takes_everything_along_and_kills_the_old_one() {
     }
 }
 
-#[tokio::test]
-async fn parallel_writes_of_different_attributes_on_different_nodes_all_survive() {
-    let net = Net::seeds();
+async fn parallel_writes_of_different_attributes_on_different_nodes_all_survive(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let nodes = net.start(3).await;
     let id = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
     let mut writers = tokio::task::JoinSet::new();
@@ -146,9 +152,8 @@ async fn read_modify_writes_on_one_node_lose_nothing() {
     assert_eq!(session.get_json::<u32>("count").unwrap(), Some(50));
 }
 
-#[tokio::test]
-async fn an_idle_session_ends_once_and_not_while_any_node_uses_it() {
-    let net = Net::seeds().with("idle", "1s");
+async fn an_idle_session_ends_once_and_not_while_any_node_uses_it(mode: &str) {
+    let net = Net::seeds().with("mode", mode).with("idle", "1s");
     let nodes = net.start(3).await;
     let used = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
     let unused = nodes[0].at(AckLevel::All).create(|_| {}).await.unwrap().id;
@@ -177,9 +182,8 @@ async fn alone_a_write_is_answered_one_of_one_or_refused() {
     assert!(node.at(AckLevel::Async).create(|_| {}).await.is_ok());
 }
 
-#[tokio::test]
-async fn a_node_that_leaves_while_another_joins_hands_everything_over_first() {
-    let net = Net::seeds();
+async fn a_node_that_leaves_while_another_joins_hands_everything_over_first(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let first = net.start(1).await.remove(0);
     for n in 0..20_000 {
         let value = vec![b'x'; 200];
@@ -196,9 +200,8 @@ async fn a_node_that_leaves_while_another_joins_hands_everything_over_first() {
     assert_eq!(second.session_count(), 20_000);
 }
 
-#[tokio::test]
-async fn a_change_of_id_that_meets_a_logout_leaves_no_session() {
-    let net = Net::seeds();
+async fn a_change_of_id_that_meets_a_logout_leaves_no_session(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
     let nodes = net.start(2).await;
     for round in 0..20 {
         let old = nodes[0].at(AckLevel::All).create(|s| _ = s.set("user", "ada")).await.unwrap().id;

@@ -15,7 +15,7 @@ async fn a_node_that_can_not_start_says_what_would_do() {
         (&["--set=drop_time=250ms"], &["drop_time = 250ms is less than 3 x frequency", "300ms"]),
         (&["--set=interface=nosuch0"], &["interface = \"nosuch0\" can't be used", "lo (127.0.0.1)"]),
         (&["--mode=backup"], &["mode = \"backup\" is not usable: use all-peers or backup-only"]),
-        (&["--mode=backup-only"], &["mode = \"backup-only\" is not available in this version"]),
+        (&["--copies=8"], &["copies = \"8\"", "1 to 7"]),
         (&["--config=/nonexistent.toml"], &["/nonexistent.toml"]),
         (&["--secret-file=/nonexistent.secret"], &["/nonexistent.secret"]),
         (&["--set=auto_bind=1", "--set", &format!("bind={taken}")], &[&taken, "auto_bind"]),
@@ -25,7 +25,7 @@ async fn a_node_that_can_not_start_says_what_would_do() {
         ),
     ];
     for (flags, expected) in cases {
-        let said = processes().start_failing("n1", flags).await;
+        let said = processes("all-peers").start_failing("n1", flags).await;
         for words in expected {
             assert!(said.contains(words), "{flags:?}: {words:?} is not in: {said}");
         }
@@ -38,7 +38,7 @@ async fn multicast_that_the_system_refuses_is_an_error_with_the_way_out() {
     // Somebody else has the group's port, and does not share it.
     let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let said = processes().start_failing("n1", &[&format!("--set=port={port}")]).await;
+    let said = processes("all-peers").start_failing("n1", &[&format!("--set=port={port}")]).await;
     let group = format!("can't use multicast 228.0.0.4:{port} on lo");
     assert!(said.contains(&group) && said.contains("seeds = "), "{said}");
 }
@@ -66,14 +66,14 @@ async fn a_taken_port_slides_to_the_next_and_a_restart_takes_its_own_again() {
     // UDP alone makes the pair unusable too.
     let first = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = first.local_addr().unwrap().port();
-    let mut cluster = processes().by_seeds().with(&format!("--set=bind=127.0.0.1:{port}"));
+    let mut cluster = processes("all-peers").by_seeds().with(&format!("--set=bind=127.0.0.1:{port}"));
     cluster.start_one("n1").await;
     let slid = cluster.nodes[0].address.clone();
     assert_ne!(slid, format!("127.0.0.1:{port}"));
     assert!(UdpSocket::bind(&slid).is_err(), "heartbeats come to the same number");
     drop(first);
 
-    let mut cluster = processes().start(2).await;
+    let mut cluster = processes("all-peers").start(2).await;
     let own = cluster.nodes[0].address.clone();
     cluster.nodes[0].kill().await;
     cluster.restart(0).await;
@@ -82,7 +82,7 @@ async fn a_taken_port_slides_to_the_next_and_a_restart_takes_its_own_again() {
 
 #[tokio::test]
 async fn a_name_that_a_live_node_has_is_refused_and_the_error_names_both() {
-    let cluster = processes().start(2).await;
+    let cluster = processes("all-peers").start(2).await;
     let said = cluster.start_failing("n2", &[]).await;
     assert!(said.contains("the name n2") && said.contains(&cluster.nodes[1].address), "{said}");
     cluster.formed().await;
@@ -90,7 +90,7 @@ async fn a_name_that_a_live_node_has_is_refused_and_the_error_names_both() {
 
 #[tokio::test]
 async fn an_id_that_nobody_issued_is_never_adopted() {
-    let cluster = processes().with("--ack=all").start(2).await;
+    let cluster = processes("all-peers").with("--ack=all").start(2).await;
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     for bogus in ["AAAAAAAAAAAAAAAAAAAAAA", "not-an-id", "%00", ""] {
         let mut browser = Browser::new();
@@ -108,7 +108,7 @@ async fn an_id_that_nobody_issued_is_never_adopted() {
 #[tokio::test]
 async fn past_a_limit_is_413_and_the_session_stays_as_it_was() {
     let flags = ["--set=session_bytes=1000", "--set=session_attributes=3", "--set=name_bytes=8"];
-    let mut cluster = processes().by_seeds();
+    let mut cluster = processes("all-peers").by_seeds();
     for flag in flags {
         cluster = cluster.with(flag);
     }

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use cluster_tests::{Browser, Signal, eventually};
+use cluster_tests::{Browser, Signal, eventually, in_both_modes};
 
 use crate::processes;
 
-#[tokio::test]
-async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on() {
+in_both_modes! {
+    a_killed_node_is_dropped_at_once_and_its_sessions_live_on
+    what_was_acknowledged_survives_the_crash_of_the_node_that_answered
+    a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes
+    a_stopped_node_does_not_delay_writes_at_level_async
+    a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session
+}
+
+async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on(mode: &str) {
     // Long enough that on the busiest machine the refused connection comes before the silence.
-    let mut cluster = processes().with("--set=drop_time=8s").start(3).await;
+    let mut cluster = processes(mode).with("--set=drop_time=8s").start(3).await;
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     eventually("the write has arrived", || async {
@@ -34,10 +41,9 @@ async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on() {
     cluster.formed().await;
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_the_crash_of_the_node_that_answered() {
+async fn what_was_acknowledged_survives_the_crash_of_the_node_that_answered(mode: &str) {
     for level in ["one", "all"] {
-        let mut cluster = processes().by_seeds().with(&format!("--ack={level}")).start(3).await;
+        let mut cluster = processes(mode).by_seeds().with(&format!("--ack={level}")).start(3).await;
         let mut browser = Browser::new();
         for round in 0..6 {
             let writer = round % 3;
@@ -71,10 +77,13 @@ async fn what_was_acknowledged_survives_the_crash_of_the_node_that_answered() {
     }
 }
 
-#[tokio::test]
-async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
-    let cluster =
-        processes().with("--ack=all").with("--ack-timeout=200ms").with("--set=drop_time=2s").start(3).await;
+async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes(mode: &str) {
+    let cluster = processes(mode)
+        .with("--ack=all")
+        .with("--ack-timeout=200ms")
+        .with("--set=drop_time=2s")
+        .start(3)
+        .await;
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "before").await;
@@ -121,9 +130,8 @@ async fn a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes() {
     assert!(c.cause("doubt").await >= 1);
 }
 
-#[tokio::test]
-async fn a_stopped_node_does_not_delay_writes_at_level_async() {
-    let cluster = processes().start(3).await;
+async fn a_stopped_node_does_not_delay_writes_at_level_async(mode: &str) {
+    let cluster = processes(mode).start(3).await;
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     for key in ["k0", "k1"] {
@@ -150,9 +158,8 @@ async fn a_stopped_node_does_not_delay_writes_at_level_async() {
     .await;
 }
 
-#[tokio::test]
-async fn a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session() {
-    let mut cluster = processes().with("--ack=all").start(3).await;
+async fn a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session(mode: &str) {
+    let mut cluster = processes(mode).with("--ack=all").start(3).await;
     for round in 0..5 {
         let mut browser = Browser::new();
         browser.put(&cluster.nodes[0], "k", "old").await;

@@ -1,13 +1,24 @@
 //! The ordinary life of a cluster: start, serve, deploy, stop.
 
-use cluster_tests::{Browser, Signal, eventually};
+use cluster_tests::{Browser, Signal, eventually, in_both_modes};
 use serde_json::json;
 
 use crate::processes;
 
-#[tokio::test]
-async fn a_session_follows_its_user_over_three_nodes() {
-    let cluster = processes().with("--ack=all").start(3).await;
+in_both_modes! {
+    a_session_follows_its_user_over_three_nodes
+    an_equal_value_is_no_write_and_reads_make_no_session
+    login_changes_the_id_and_logout_ends_it_on_every_node
+    a_slow_request_learns_that_the_session_ended_meanwhile
+    two_slow_requests_that_write_different_attributes_both_count
+    a_node_that_leaves_hands_over_and_serves_no_more
+    a_rolling_restart_loses_nothing
+    idle_sessions_end_on_every_node_and_are_announced_once
+    a_node_told_to_stop_is_not_ready_serves_what_still_comes_and_exits_cleanly
+}
+
+async fn a_session_follows_its_user_over_three_nodes(mode: &str) {
+    let cluster = processes(mode).with("--ack=all").start(3).await;
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "1").await;
@@ -30,9 +41,8 @@ async fn a_session_follows_its_user_over_three_nodes() {
     assert_eq!(shown["id"].as_str(), cookie.as_deref());
 }
 
-#[tokio::test]
-async fn an_equal_value_is_no_write_and_reads_make_no_session() {
-    let cluster = processes().by_seeds().start(1).await;
+async fn an_equal_value_is_no_write_and_reads_make_no_session(mode: &str) {
+    let cluster = processes(mode).by_seeds().start(1).await;
     let node = &cluster.nodes[0];
     let mut browser = Browser::new();
     assert_eq!(browser.get(node, "/get?k=a").await.status, 404);
@@ -47,9 +57,8 @@ async fn an_equal_value_is_no_write_and_reads_make_no_session() {
     assert_eq!(browser.post(node, "/bulk?n=50&attrs=2&bytes=10").await.body, "51");
 }
 
-#[tokio::test]
-async fn login_changes_the_id_and_logout_ends_it_on_every_node() {
-    let cluster = processes().with("--ack=all").start(2).await;
+async fn login_changes_the_id_and_logout_ends_it_on_every_node(mode: &str) {
+    let cluster = processes(mode).with("--ack=all").start(2).await;
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "cart", "tea").await;
@@ -74,9 +83,8 @@ async fn login_changes_the_id_and_logout_ends_it_on_every_node() {
     assert_eq!(destroyed, 1, "one logout, one event; the change of id is none");
 }
 
-#[tokio::test]
-async fn a_slow_request_learns_that_the_session_ended_meanwhile() {
-    let cluster = processes().with("--ack=all").start(2).await;
+async fn a_slow_request_learns_that_the_session_ended_meanwhile(mode: &str) {
+    let cluster = processes(mode).with("--ack=all").start(2).await;
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "1").await;
@@ -93,9 +101,8 @@ async fn a_slow_request_learns_that_the_session_ended_meanwhile() {
     }
 }
 
-#[tokio::test]
-async fn two_slow_requests_that_write_different_attributes_both_count() {
-    let cluster = processes().with("--ack=all").start(2).await;
+async fn two_slow_requests_that_write_different_attributes_both_count(mode: &str) {
+    let cluster = processes(mode).with("--ack=all").start(2).await;
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "base", "0").await;
@@ -109,9 +116,8 @@ async fn two_slow_requests_that_write_different_attributes_both_count() {
     }
 }
 
-#[tokio::test]
-async fn a_node_that_leaves_hands_over_and_serves_no_more() {
-    let mut cluster = processes().start(3).await;
+async fn a_node_that_leaves_hands_over_and_serves_no_more(mode: &str) {
+    let mut cluster = processes(mode).start(3).await;
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     browser.post(&cluster.nodes[0], "/bulk?n=500&attrs=2&bytes=100").await;
@@ -130,9 +136,8 @@ async fn a_node_that_leaves_hands_over_and_serves_no_more() {
     assert!(cluster.nodes[0].ended().await.success());
 }
 
-#[tokio::test]
-async fn a_rolling_restart_loses_nothing() {
-    let mut cluster = processes().with("--ack=one").start(3).await;
+async fn a_rolling_restart_loses_nothing(mode: &str) {
+    let mut cluster = processes(mode).with("--ack=one").start(3).await;
     let mut browser = Browser::new();
     browser.post(&cluster.nodes[0], "/bulk?n=200&attrs=1&bytes=50").await;
     for index in 0..3 {
@@ -152,9 +157,8 @@ async fn a_rolling_restart_loses_nothing() {
     }
 }
 
-#[tokio::test]
-async fn idle_sessions_end_on_every_node_and_are_announced_once() {
-    let cluster = processes().with("--idle=1s").with("--ack=all").start(3).await;
+async fn idle_sessions_end_on_every_node_and_are_announced_once(mode: &str) {
+    let cluster = processes(mode).with("--idle=1s").with("--ack=all").start(3).await;
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     let used = browser.clone();
@@ -184,9 +188,8 @@ async fn idle_sessions_end_on_every_node_and_are_announced_once() {
     assert_eq!(expired, 2);
 }
 
-#[tokio::test]
-async fn a_node_told_to_stop_is_not_ready_serves_what_still_comes_and_exits_cleanly() {
-    let mut cluster = processes().with("--set=fetch_timeout=1s").start(2).await;
+async fn a_node_told_to_stop_is_not_ready_serves_what_still_comes_and_exits_cleanly(mode: &str) {
+    let mut cluster = processes(mode).with("--set=fetch_timeout=1s").start(2).await;
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     cluster.nodes[0].signal(Signal::TERM);

@@ -9,6 +9,6 @@ mod life;
 use cluster_tests::Processes;
 
 /// Clusters of the program that was built with these tests.
-fn processes() -> Processes {
-    Processes::new(env!("CARGO_BIN_EXE_session-node-under-test"))
+fn processes(mode: &str) -> Processes {
+    Processes::new(env!("CARGO_BIN_EXE_session-node-under-test")).with(&format!("--mode={mode}"))
 }

@@ -8,6 +8,29 @@ mod process;
 pub use net::{Net, eventually};
 pub use process::{Answer, Browser, NodeProcess, Processes, Signal};
 
+/// Each story as two tests, one in each mode; the story gets the mode as the configuration names it.
+#[macro_export]
+macro_rules! in_both_modes {
+    ($($story:ident)*) => {
+        mod all_peers {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    super::$story("all-peers").await;
+                }
+            )*
+        }
+        mod backup_only {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    super::$story("backup-only").await;
+                }
+            )*
+        }
+    };
+}
+
 /// The code in the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

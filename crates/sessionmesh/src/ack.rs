@@ -14,6 +14,8 @@ pub(crate) struct AckWait {
     changed: Notify,
     /// Nobody waits any more.
     abandoned: AtomicBool,
+    /// Whoever answers the request, somebody else still wants to know: a visitor's copy goes by it.
+    followed: AtomicBool,
 }
 
 /// How a wait ended.
@@ -31,6 +33,7 @@ impl AckWait {
             tally: Mutex::new(AckTally::new(level)),
             changed: Notify::new(),
             abandoned: AtomicBool::new(false),
+            followed: AtomicBool::new(false),
         })
     }
 
@@ -66,7 +69,22 @@ impl AckWait {
 
     /// Whether nobody waits any more.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
+        self.abandoned.load(Ordering::Relaxed) && !self.followed.load(Ordering::Relaxed)
+    }
+
+    /// Is to be kept until all holders have said so, however soon the request is answered.
+    pub(crate) fn follow(&self) {
+        self.followed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every holder has it.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.tally().is_everywhere()
+    }
+
+    /// Whether a holder was dropped before it had it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.tally().is_lost()
     }
 
     /// Waits for the level. Call once all holders are entered.

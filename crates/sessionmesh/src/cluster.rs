@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{Identity, MemberInfo, Node};
+use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::AckLevel;
 use sessionmesh_core::wire::Frame;
-use sessionmesh_core::{BootId, Event, NodeName};
+use sessionmesh_core::{BootId, Event, NodeName, SessionId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::net::heartbeat::{self, Beacons};
 use crate::net::{listener, seeds};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
-use crate::{expiry, os};
+use crate::{expiry, os, strays};
 
 /// This process as a node of the cluster.
 ///
@@ -60,7 +61,13 @@ impl Cluster {
             None => NodeName::new(&format!("node-{}", os::process_label()))
                 .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
         };
-        let me = Identity { boot: os::boot_id()?, name, address: bound.address, mode: config.mode() };
+        let me = Identity {
+            boot: os::boot_id()?,
+            name,
+            address: bound.address,
+            mode: config.mode(),
+            zone: config.zone.clone(),
+        };
         let (control, inputs) = mpsc::unbounded_channel();
         let node = Node::new(me.clone(), config.membership, os::mono());
         let mesh = Arc::new(Mesh::new(config, me, control));
@@ -70,6 +77,9 @@ impl Cluster {
         tokio::spawn(Control::new(mesh.clone(), node, inputs, beacons).run());
         tokio::spawn(listener::listen(mesh.clone(), bound.listener));
         tokio::spawn(expiry::watch(mesh.clone()));
+        if mesh.me.mode != Mode::AllPeers {
+            tokio::spawn(strays::watch(mesh.clone()));
+        }
         if !mesh.config.seeds.is_empty() {
             tokio::spawn(seeds::watch(mesh.clone()));
         }
@@ -117,7 +127,8 @@ impl Cluster {
     }
 
     /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
-    /// holds (at most `leave_timeout`), says goodbye, and stops. A second call waits for the first.
+    /// holds (at most `leave_timeout`), in backup-only mode on as many other nodes as the mode asks for,
+    /// says goodbye, and stops. A second call waits for the first.
     ///
     /// # Errors
     /// [`LeaveError`]: the node has left, but not every member was known to have everything.
@@ -133,16 +144,21 @@ impl Cluster {
             let behind = routes.peers.iter().filter(|peer| !peer.outbox(|outbox| outbox.is_drained()));
             behind.map(|peer| peer.name.clone()).collect()
         };
-        let handed_over = || mesh.compared.load(Ordering::Acquire) && behind().is_empty();
+        let compared = || mesh.compared.load(Ordering::Acquire) && behind().is_empty();
         let drained = async {
-            while !handed_over() {
+            // The cheap question first: the other looks at every session.
+            while !compared() || mesh.left_to_hand_over() > 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         let result = match tokio::time::timeout(mesh.config.leave_timeout, drained).await {
             Ok(()) => Ok(()),
             Err(_) => {
-                let error = LeaveError { after: mesh.config.leave_timeout, behind: behind() };
+                let error = LeaveError {
+                    after: mesh.config.leave_timeout,
+                    behind: behind(),
+                    strays: mesh.left_to_hand_over(),
+                };
                 fault(mesh, "left early", "leave_timeout", &error);
                 Err(error)
             }
@@ -192,6 +208,18 @@ impl Cluster {
         self.mesh().me.address
     }
 
+    /// The nodes that hold a session, this one included if it does, the first of them first. A balancer
+    /// that sends its requests there makes every load local.
+    pub fn holders(&self, id: &SessionId) -> Vec<NodeName> {
+        let mesh = self.mesh();
+        let routes = mesh.routes.current();
+        let name = |boot| match routes.peer(boot) {
+            Some(peer) => Some(peer.name.clone()),
+            None => (boot == mesh.me.boot).then(|| mesh.me.name.clone()),
+        };
+        routes.view.holders(id).into_iter().filter_map(name).collect()
+    }
+
     /// The other members. Empty after the node has stopped.
     pub fn members(&self) -> impl Future<Output = Vec<MemberInfo>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
@@ -210,7 +238,8 @@ impl Cluster {
         self.mesh().stats()
     }
 
-    /// Sessions that this node holds. Scans them all.
+    /// Sessions in this node's memory: those that it holds and, in backup-only mode for a while, copies
+    /// of others that it has served. Scans them all.
     pub fn session_count(&self) -> usize {
         self.mesh().table.live()
     }

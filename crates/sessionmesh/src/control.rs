@@ -52,7 +52,12 @@ pub(crate) enum Input {
     PeerLeft(BootId),
     Misbehaved(BootId),
     PassDue(BootId),
-    PassDone(BootId, PassRole),
+    /// `agreed`: both saw the same members all the time.
+    PassDone {
+        boot: BootId,
+        role: PassRole,
+        agreed: bool,
+    },
     PassFailed(BootId),
     Members(oneshot::Sender<Vec<MemberInfo>>),
     Leave(oneshot::Sender<()>),
@@ -176,7 +181,7 @@ impl Control {
             Input::PeerLeft(boot) => node.handle_leave(boot, now),
             Input::Misbehaved(boot) => node.handle_misbehaved(boot, now),
             Input::PassDue(boot) => node.handle_pass_due(boot, now),
-            Input::PassDone(boot, role) => node.handle_pass_done(boot, role, now),
+            Input::PassDone { boot, role, agreed } => node.handle_pass_done(boot, role, agreed, now),
             Input::PassFailed(boot) => node.handle_pass_failed(boot, now),
             Input::Members(answer) => {
                 let _ = answer.send(node.members().collect());
@@ -185,6 +190,7 @@ impl Control {
                 // Before the view without this node: whoever serves must find itself in it.
                 self.mesh.set_state(now, false, false, false);
                 node.leave(now);
+                self.follow(now);
                 let _ = answer.send(());
             }
         }

@@ -81,7 +81,8 @@ pub enum ClusterError {
 /// A node has left before all members were known to have everything that it held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "left after {after:?} (leave_timeout) with members that may lack sessions of this node: {}",
+    "left after {after:?} (leave_timeout) with members that may lack sessions of this node: {}; {strays} sessions \
+     not handed over",
     list(behind)
 )]
 pub struct LeaveError {
@@ -89,6 +90,8 @@ pub struct LeaveError {
     pub after: Duration,
     /// Members that had not acknowledged everything; none if a comparison was still going on.
     pub behind: Vec<NodeName>,
+    /// In backup-only mode, sessions here that are not known to be on all their holders.
+    pub strays: usize,
 }
 
 fn list(names: &[NodeName]) -> String {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use sessionmesh_core::placement::Mode;
 use sessionmesh_core::session::EndCause;
 use sessionmesh_core::{DropCause, Event, Instant};
 
@@ -73,6 +74,18 @@ pub(crate) fn log(mesh: &Mesh, event: &Event) {
             tracing::info!(%node, ?after, members, "ready: serving sessions");
         }
         Event::NotReady { reason } => tracing::info!(%node, reason, "not ready"),
+        Event::ViewChanged { ready, copies, wanted } if mesh.me.mode != Mode::AllPeers => {
+            if copies < wanted {
+                tracing::warn!(%node, ready, copies, wanted, "too few members for the copies asked for: each session is on all of them");
+            } else {
+                tracing::info!(%node, ready, copies, "sessions move to their new holders");
+            }
+        }
+        Event::ViewChanged { ready, .. } => tracing::debug!(%node, ready, "view changed"),
+        Event::Rebalanced { after, gap } => {
+            mesh.counters.rebalanced(mesh.routes.current().view.ready(), *after, *gap);
+            tracing::info!(%node, ?after, redundancy_gap = ?gap, "every session is where it belongs");
+        }
         Event::Doubting { late } => {
             mesh.counters.cause("doubt", "paused");
             tracing::warn!(%node, ?late, "this node was paused: asking others until all is compared");

@@ -75,8 +75,12 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
             None => {
                 let over = mono >= state.ends_at(mesh.config.idle) + grace || state.is_past_deadline(mono);
                 // Past all patience any holder may end it: the end is the same.
-                let first = || view.am_first(id) || mesh.is_overdue(state.ends_at(mesh.config.idle), mono);
-                if over && first() {
+                let first = || {
+                    view.am_first(id)
+                        || view.i_hold(id) && mesh.is_overdue(state.ends_at(mesh.config.idle), mono)
+                };
+                // One that has not held it all the time does not know the last access.
+                if over && first() && view.may_serve(id) {
                     found.overdue.push(*id);
                 } else if state.has_outworn(forget_before, removals, is_member) {
                     found.outworn.push(*id);
@@ -157,7 +161,7 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
 
 /// Asks the other holders for the rest of a session whose origin did not send it.
 async fn complete(mesh: &Mesh, id: SessionId) {
-    if !matches!(mesh.look_up(&id).await, Ok(None)) {
+    if !matches!(mesh.look_up(&id, false).await, Ok(None)) {
         return;
     }
     // Nobody has the rest: it died with its origin, unacknowledged.

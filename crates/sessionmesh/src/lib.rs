@@ -42,6 +42,7 @@ mod peer;
 mod routes;
 mod sessions;
 mod stats;
+mod strays;
 mod table;
 
 pub use bytes::Bytes;
@@ -54,4 +55,4 @@ pub use sessionmesh_core::replication::{AckLevel, Outcome};
 pub use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Name, Version};
 pub use sessionmesh_core::{BootId, DropCause, Event, NodeName, SessionId};
 pub use sessions::{Edit, Sessions, Snapshot};
-pub use stats::{Counts, PeerStats, Stats};
+pub use stats::{Counts, PeerStats, Placement, Rebalance, Stats};

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sessionmesh_core::membership::Identity;
 use sessionmesh_core::placement::View;
-use sessionmesh_core::replication::commit::Origin;
-use sessionmesh_core::session::End;
+use sessionmesh_core::replication::Table;
+use sessionmesh_core::replication::commit::{self, Origin};
+use sessionmesh_core::session::{End, Record};
 use sessionmesh_core::wire::ClusterKey;
 use sessionmesh_core::{Event, HybridClock, Instant, SessionId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -19,7 +20,7 @@ use crate::error::{ClusterError, LoadError};
 use crate::events;
 use crate::os;
 use crate::routes::Routes;
-use crate::stats::{Counters, PeerStats, Stats};
+use crate::stats::{Counters, PeerStats, Placement, Stats, count};
 use crate::table::SessionTable;
 
 /// Where a node is in its life, for those who wait for it.
@@ -65,7 +66,7 @@ impl Mesh {
         Self {
             key: config.key(),
             table: SessionTable::new(),
-            routes: Routes::new(View::new(me.boot, me.mode, [])),
+            routes: Routes::new(View::new(me.boot, me.mode)),
             clock: HybridClock::new(),
             counters: Counters::default(),
             lookups: Semaphore::new(config.lookups),
@@ -163,13 +164,35 @@ impl Mesh {
     /// Tells the application of an end, unless somebody has.
     pub(crate) fn announce(&self, id: SessionId) {
         let streams = self.routes.streams(None, os::mono());
-        if let Some(end) = sessionmesh_core::replication::commit::announce(&self.table, &streams, id) {
+        if let Some(end) = commit::announce(&self.table, &streams, id) {
             self.emit(Event::SessionDestroyed { id, end });
+        }
+    }
+
+    /// Tells other holders of an access, if it is time to.
+    pub(crate) fn touch_if_due(&self, id: &SessionId) {
+        let now = os::mono();
+        let interval = self.config.touch_interval();
+        let due = self.table.with(id, |slot| match slot {
+            Some(Record::Held(state)) if state.is_live() => state.access(now, interval),
+            _ => false,
+        });
+        if due {
+            self.touch(id);
+        }
+    }
+
+    /// Tells other holders of an access.
+    pub(crate) fn touch(&self, id: &SessionId) {
+        let streams = self.routes.streams(None, os::mono());
+        if commit::touch(&self.table, &streams, self.origin(), *id).is_ok() {
+            count(&self.counters.touches);
         }
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let routes = self.routes.current();
+        let (copies, wanted) = routes.view.copies();
         let peers = routes.peers.iter().map(|peer| {
             let stream = peer.outbox(|outbox| outbox.stats());
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -192,6 +215,15 @@ impl Mesh {
             peers: peers.collect(),
             counts: self.counters.snapshot(),
             causes: self.counters.causes(),
+            placement: Placement {
+                mode: self.me.mode.to_string(),
+                ready: routes.view.ready(),
+                copies,
+                wanted,
+                settled: self.is_settled(),
+                visited: self.routes.strays().known(),
+                rebalances: self.counters.rebalances(),
+            },
             records: self.table.len(),
             clock_ahead_ms: self.clock.ahead_ms(os::now().wall_ms),
         }

@@ -1,10 +1,11 @@
 //! Where a session's changes go: published by the control task, read by every commit.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use sessionmesh_core::placement::{Mode, View};
 use sessionmesh_core::replication::commit::Streams;
+use sessionmesh_core::replication::{AckLevel, Strays};
 use sessionmesh_core::{BootId, Instant, SessionId};
 
 use crate::ack::AckWait;
@@ -21,28 +22,35 @@ impl RouteTable {
     pub(crate) fn peer(&self, boot: BootId) -> Option<&Arc<Peer>> {
         self.peers.iter().find(|peer| peer.boot == boot)
     }
-
-    /// The other nodes that hold a session.
-    pub(crate) fn other_holders(&self, id: &SessionId) -> Vec<Arc<Peer>> {
-        self.view.holders(id).into_iter().filter_map(|boot| self.peer(boot).cloned()).collect()
-    }
 }
 
 /// The current routes.
 #[derive(Debug)]
-pub(crate) struct Routes(RwLock<Arc<RouteTable>>);
+pub(crate) struct Routes {
+    current: RwLock<Arc<RouteTable>>,
+    strays: Mutex<Strays<Arc<AckWait>>>,
+}
 
 impl Routes {
     pub(crate) fn new(view: View) -> Self {
-        Self(RwLock::new(Arc::new(RouteTable { view, peers: Vec::new() })))
+        let mut strays = Strays::default();
+        strays.enter(&view);
+        let current = RwLock::new(Arc::new(RouteTable { view, peers: Vec::new() }));
+        Self { current, strays: Mutex::new(strays) }
     }
 
     pub(crate) fn current(&self) -> Arc<RouteTable> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn publish(&self, table: RouteTable) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.strays().enter(&table.view);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    /// This node's copies of sessions that it does not hold. Never asked for a session while held.
+    pub(crate) fn strays(&self) -> MutexGuard<'_, Strays<Arc<AckWait>>> {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The streams of one commit.
@@ -63,25 +71,31 @@ impl Streams for CommitStreams<'_> {
     fn send(&self, id: &SessionId, frame: &Bytes) {
         // Read here, under the session's lock: see `replication::commit`.
         let table = self.routes.current();
-        let append = |peer: &Peer, holds: bool| {
-            let wait = self.wait.as_ref().filter(|_| holds);
+        let append = |peer: &Peer, wait: Option<&Arc<AckWait>>| {
             if let Some(wait) = wait {
                 wait.await_one();
             }
             peer.append(frame, wait.cloned(), self.now);
         };
-        match table.view.mode() {
+        if table.view.mode() == Mode::AllPeers {
             // Joining members hear everything too: what their pass has read before, they would miss.
-            Mode::AllPeers => {
-                for peer in &table.peers {
-                    append(peer, table.view.is_holder(id, peer.boot));
-                }
+            for peer in &table.peers {
+                let holds = table.view.is_holder(id, peer.boot);
+                append(peer, self.wait.as_ref().filter(|_| holds));
             }
-            Mode::BackupOnly { .. } => {
-                for peer in table.other_holders(id) {
-                    append(&peer, true);
-                }
-            }
+            return;
         }
+        let mut wait = self.wait.clone();
+        if !table.view.i_hold(id) {
+            // A visitor keeps its copy until all holders have what it wrote.
+            let wait = wait.get_or_insert_with(|| AckWait::new(AckLevel::Async));
+            wait.follow();
+            self.routes.strays().written(*id, wait.clone(), self.now, |wait| wait.is_everywhere());
+        }
+        table.view.receivers(id, |boot, holds| {
+            if let Some(peer) = table.peer(boot) {
+                append(peer, wait.as_ref().filter(|_| holds));
+            }
+        });
     }
 }

@@ -1,8 +1,9 @@
 //! Counters, and a snapshot of them for whoever asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
             causes: Mutex<BTreeMap<String, u64>>,
+            rebalances: Mutex<VecDeque<Rebalance>>,
         }
 
         /// Counters since the node's start.
@@ -83,6 +85,14 @@ counters! {
     pass_records_pulled,
     /// Records that passes sent.
     pass_records_pushed,
+    /// Sessions found by a copy that should have gone elsewhere by then, because no holder had them yet.
+    lookups_from_strays,
+    /// Copies that are not held here, sent whole to the holders.
+    strays_sent,
+    /// Copies that are not held here, dropped because every holder has them.
+    strays_dropped,
+    /// Records that passes driven here found on one side and belonging on the other.
+    pass_strays,
     /// Ends of ids that nobody knew, left for a while.
     unknown_ends,
     /// Parts of sessions dropped because no node had the rest.
@@ -114,6 +124,20 @@ impl Counters {
     pub(crate) fn cause(&self, kind: &str, cause: &str) {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         *causes.entry(format!("{kind}: {cause}")).or_default() += 1;
+    }
+
+    /// Notes that sessions are where they belong again.
+    pub(crate) fn rebalanced(&self, members: usize, after: Duration, gap: Duration) {
+        let mut rebalances = self.rebalances.lock().unwrap_or_else(PoisonError::into_inner);
+        if rebalances.len() == MAX_REBALANCES {
+            rebalances.pop_front();
+        }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        rebalances.push_back(Rebalance { members, after_ms: millis(after), gap_ms: millis(gap) });
+    }
+
+    pub(crate) fn rebalances(&self) -> Vec<Rebalance> {
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     pub(crate) fn causes(&self) -> BTreeMap<String, u64> {
@@ -159,6 +183,42 @@ pub struct PeerStats {
     pub links: u64,
 }
 
+/// Changes of the ready members of which the end is remembered.
+const MAX_REBALANCES: usize = 16;
+
+/// A change of the ready members, when all sessions were where they belong again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rebalance {
+    /// Ready members since.
+    pub members: usize,
+    /// Since the change.
+    pub after_ms: u64,
+    /// For how long some sessions had fewer copies than they should, since the lost member was last
+    /// known to live. 0 if no copy was lost.
+    pub gap_ms: u64,
+}
+
+/// Where sessions are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Placement {
+    /// The mode, and its copies.
+    pub mode: String,
+    /// Ready members, this one included if it is.
+    pub ready: usize,
+    /// On how many of them each session is.
+    pub copies: usize,
+    /// On how many the mode asks for: more than `copies` if the cluster is too small for it.
+    pub wanted: usize,
+    /// Whether this node has compared with all members since they changed.
+    pub settled: bool,
+    /// Copies of sessions that this node served without holding them, kept for a while.
+    pub visited: usize,
+    /// The newest changes of the ready members that were followed through, oldest first.
+    pub rebalances: Vec<Rebalance>,
+}
+
 /// Everything that a node counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -169,6 +229,8 @@ pub struct Stats {
     pub causes: BTreeMap<String, u64>,
     /// Per member.
     pub peers: Vec<PeerStats>,
+    /// Where sessions are.
+    pub placement: Placement,
     /// Records in memory: sessions, ends and parts.
     pub records: usize,
     /// How far the fastest clock that wrote is ahead of this node's, in milliseconds.

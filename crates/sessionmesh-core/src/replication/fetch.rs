@@ -3,19 +3,36 @@
 use alloc::boxed::Box;
 
 use super::table::Table;
-use crate::session::{Applied, Record};
+use crate::session::{Applied, EndCause, Record};
 use crate::wire::{Fetch, FetchOutcome};
 use crate::{HybridClock, Now, SessionId};
 
-/// Answers a peer's fetch. `may_deny`: this node holds the id, doubts nothing, and sees the same
-/// members as the asker; only then is "not here" an answer about the session.
-pub fn answer(table: &impl Table, fetch: &Fetch, may_deny: bool, now: Now) -> FetchOutcome {
+/// What a node's word about a session is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not hold it, or has not since it last compared with all.
+    Stranger,
+    /// It holds it.
+    Holder,
+    /// It holds it, doubts nothing, has compared with all, and sees the same members as the asker: only
+    /// then is "not here" an answer about the session.
+    Settled,
+}
+
+/// Answers a peer's fetch.
+pub fn answer(table: &impl Table, fetch: &Fetch, standing: Standing, now: Now) -> FetchOutcome {
+    let counts = |record: &Record| {
+        // A logout is final, whoever knows of it.
+        let final_end = matches!(record, Record::Ended(end) if end.cause == EndCause::Destroyed);
+        standing != Standing::Stranger || fetch.any_copy || final_end
+    };
     let update = table.read(&fetch.id, |record| {
-        record.and_then(|record| record.update(fetch.id, fetch.version.as_ref(), now.mono))
+        let record = record.filter(|record| counts(record))?;
+        record.update(fetch.id, fetch.version.as_ref(), now.mono)
     });
     match update {
         Some(update) => FetchOutcome::Record(Box::new(update)),
-        None if may_deny => FetchOutcome::Absent,
+        None if standing == Standing::Settled => FetchOutcome::Absent,
         None => FetchOutcome::Undecided,
     }
 }

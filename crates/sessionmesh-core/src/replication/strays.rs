@@ -26,8 +26,8 @@ pub struct Strays<W> {
 
 #[derive(Debug)]
 struct Known<W> {
-    /// All but what is waited for is known to come from a holder, or to be on its way to all.
-    accounted: bool,
+    /// Since when there is more here than what came from a holder or is waited for.
+    unsent_since: Option<Instant>,
     waits: Vec<W>,
     used_at: Instant,
 }
@@ -53,8 +53,9 @@ impl<W> Strays<W> {
         self.known.len()
     }
 
-    fn known_mut(&mut self, id: SessionId, accounted: bool, now: Instant) -> &mut Known<W> {
-        let known = self.known.entry(id).or_insert(Known { accounted, waits: Vec::new(), used_at: now });
+    fn known_mut(&mut self, id: SessionId, now: Instant, fresh: bool) -> &mut Known<W> {
+        let unsent_since = (!fresh).then_some(now);
+        let known = self.known.entry(id).or_insert(Known { unsent_since, waits: Vec::new(), used_at: now });
         known.used_at = now;
         known
     }
@@ -63,54 +64,55 @@ impl<W> Strays<W> {
     /// a holder in this view gave it.
     pub fn visited(&mut self, id: SessionId, view: &View, fresh: bool, now: Instant) {
         let fresh = fresh && self.view == view.hash();
-        self.known_mut(id, fresh, now);
+        self.known_mut(id, now, fresh);
     }
 
     /// A request wrote to a session that is not held here.
     pub fn written(&mut self, id: SessionId, wait: W, now: Instant, is_everywhere: impl Fn(&W) -> bool) {
-        let known = self.known_mut(id, false, now);
+        let known = self.known_mut(id, now, false);
         known.waits.retain(|wait| !is_everywhere(wait));
         if known.waits.len() == MAX_WAITS {
             known.waits.clear();
-            known.accounted = false;
+            known.unsent_since.get_or_insert(now);
         }
         known.waits.push(wait);
     }
 
     /// Another node sent something of a session that is not held here.
     pub fn arrived(&mut self, id: SessionId, now: Instant) {
-        self.known_mut(id, false, now).accounted = false;
+        self.known_mut(id, now, false).unsent_since.get_or_insert(now);
     }
 
     /// The whole record was sent to every holder.
     pub fn sent(&mut self, id: SessionId, wait: W) {
         if let Some(known) = self.known.get_mut(&id) {
-            known.accounted = true;
+            known.unsent_since = None;
             known.waits.clear();
             known.waits.push(wait);
         }
     }
 
-    /// What to do about strays that nobody has used for `rest`: those to send whole (`gone` says that
-    /// a write will never be acknowledged), and those that may go.
+    /// The known strays to send whole, those with something unsent for `patience`, and the ones that
+    /// may go, not used for `rest`. `is_lost` says of a write that it will not reach every holder.
     pub fn due(
         &mut self,
         now: Instant,
+        patience: Duration,
         rest: Duration,
         is_everywhere: impl Fn(&W) -> bool,
-        gone: impl Fn(&W) -> bool,
+        is_lost: impl Fn(&W) -> bool,
     ) -> (Vec<SessionId>, Vec<SessionId>) {
         let (mut send, mut drop) = (Vec::new(), Vec::new());
-        for (id, known) in self.known.iter_mut().filter(|(_, known)| now - known.used_at >= rest) {
+        for (id, known) in &mut self.known {
             known.waits.retain(|wait| !is_everywhere(wait));
-            if known.waits.iter().any(&gone) {
+            if known.waits.iter().any(&is_lost) {
                 known.waits.clear();
-                known.accounted = false;
+                known.unsent_since.get_or_insert(now);
             }
-            if !known.accounted {
-                send.push(*id);
-            } else if known.waits.is_empty() {
-                drop.push(*id);
+            match known.unsent_since {
+                Some(since) if now - since >= patience => send.push(*id),
+                None if known.waits.is_empty() && now - known.used_at >= rest => drop.push(*id),
+                _ => {}
             }
         }
         (send, drop)
@@ -118,7 +120,7 @@ impl<W> Strays<W> {
 
     /// Forgets a known stray if it may still go. Called under the session's lock.
     pub fn release(&mut self, id: &SessionId, is_everywhere: impl Fn(&W) -> bool) -> bool {
-        let free = |known: &Known<W>| known.accounted && known.waits.iter().all(is_everywhere);
+        let free = |known: &Known<W>| known.unsent_since.is_none() && known.waits.iter().all(is_everywhere);
         let free = self.known.get(id).is_some_and(free);
         if free {
             self.known.remove(id);

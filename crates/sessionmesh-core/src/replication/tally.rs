@@ -85,6 +85,16 @@ impl AckTally {
         self.awaited > 0 && self.acked == 0 && self.remaining() == 0
     }
 
+    /// Whether every holder has applied it, whatever the level.
+    pub fn is_everywhere(&self) -> bool {
+        self.awaited > 0 && self.acked == self.awaited
+    }
+
+    /// Whether a holder was dropped before it said so.
+    pub fn is_lost(&self) -> bool {
+        self.gone > 0
+    }
+
     /// `have of want`, this node included.
     pub fn outcome(&self) -> Outcome {
         let want = match self.level {

@@ -45,6 +45,7 @@ pub enum Alone {
 pub struct Config {
     pub(crate) cluster: String,
     pub(crate) name: Option<NodeName>,
+    pub(crate) zone: Option<NodeName>,
     pub(crate) multicast: Option<bool>,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
@@ -83,6 +84,7 @@ impl Default for Config {
         Self {
             cluster: "sessionmesh".into(),
             name: None,
+            zone: None,
             multicast: None,
             address: Ipv4Addr::new(228, 0, 0, 4).into(),
             port: 45564,
@@ -245,6 +247,20 @@ impl Config {
         self
     }
 
+    /// Every node holds every session. The default.
+    pub fn all_peers(&mut self) -> &mut Self {
+        self.backup_only = false;
+        self
+    }
+
+    /// One node and `copies` more hold each session: writes cost the same in any cluster.
+    ///
+    /// # Errors
+    /// `copies` is not 1 to 7.
+    pub fn backup_only(&mut self, copies: u8) -> Result<&mut Self, ConfigError> {
+        self.set("mode", "backup-only")?.set("copies", &copies.to_string())
+    }
+
     /// How sessions are placed.
     pub fn mode(&self) -> Mode {
         if self.backup_only { Mode::BackupOnly { copies: self.copies } } else { Mode::AllPeers }
@@ -266,11 +282,6 @@ impl Config {
     /// The first combination that can't work, and what would do.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let impossible = |detail: String| Err(ConfigError::Impossible { detail });
-        if self.backup_only {
-            return impossible(
-                "mode = \"backup-only\" is not available in this version: use mode = \"all-peers\"".into(),
-            );
-        }
         self.membership.validate().map_err(|error| ConfigError::Impossible { detail: error.to_string() })?;
         if !self.address.is_multicast() {
             return impossible(format!(

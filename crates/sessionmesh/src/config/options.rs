@@ -118,6 +118,12 @@ options! {
         };
     "copies", "1", "In backup-only mode, on how many more nodes each session is held.",
         |config, key, value| { config.copies = in_range(key, value, 1, Mode::MAX_COPIES)?; Ok(()) };
+    "zone", "none", "What is lost together with this node, a rack or a data centre: copies go to other zones first, then to other addresses.",
+        |config, key, value| {
+            let zone = || NodeName::new(value).map_err(|_| bad(key, value, "use none, or 1 to 64 of A-Z a-z 0-9 _ -"));
+            config.zone = if value.trim() == "none" { None } else { Some(zone()?) };
+            Ok(())
+        };
     "ack", "async", "Who must have a write before it is answered: async nobody, one other holder, or all holders.",
         |config, key, value| {
             let words = [("async", AckLevel::Async), ("one", AckLevel::One), ("all", AckLevel::All)];

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, BytesMut};
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
-use sessionmesh_core::replication::{Inbox, Table, commit, fetch, receive};
+use sessionmesh_core::replication::fetch::{self, Standing};
+use sessionmesh_core::replication::{Inbox, Table, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
@@ -179,6 +180,7 @@ impl Link<'_> {
         let mesh = self.mesh;
         let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, os::now());
         let Some(id) = received.id else { return Ok(()) };
+        mesh.note_arrival(&id);
         if let Some(version) = received.pull {
             self.pull(id, version);
         }
@@ -187,8 +189,7 @@ impl Link<'_> {
             count(&mesh.counters.late_deltas);
         }
         if received.outlived {
-            let streams = mesh.routes.streams(None, os::mono());
-            let _ = commit::touch(&mesh.table, &streams, mesh.origin(), id);
+            mesh.touch(&id);
         }
         if let Some(end) = received.ended {
             mesh.ended(id, end);
@@ -206,7 +207,8 @@ impl Link<'_> {
         self.next_pull += 1;
         self.pulls.insert(self.next_pull, id);
         let view = self.mesh.routes.current().view.hash();
-        self.peer.send(Frame::Fetch(Fetch { request: self.next_pull, id, version, view }));
+        let (request, access, any_copy) = (self.next_pull, false, true);
+        self.peer.send(Frame::Fetch(Fetch { request, id, version, view, access, any_copy }));
     }
 
     fn control(&mut self, frame: Frame) -> Result<(), Closed> {
@@ -244,14 +246,22 @@ impl Link<'_> {
 
     fn answer(&self, fetch: &Fetch) -> FetchOutcome {
         let mesh = self.mesh;
-        let routes = mesh.routes.current();
-        let may_deny = mesh.is_settled()
-            && routes.view.hash() == fetch.view
-            && routes.view.is_holder(&fetch.id, mesh.me.boot);
         if mesh.is_doubting() {
             return FetchOutcome::Undecided;
         }
-        fetch::answer(&mesh.table, fetch, may_deny, os::now())
+        let routes = mesh.routes.current();
+        let view = &routes.view;
+        let standing = if !view.may_serve(&fetch.id) {
+            Standing::Stranger
+        } else if mesh.is_settled() && view.hash() == fetch.view && view.i_hold(&fetch.id) {
+            Standing::Settled
+        } else {
+            Standing::Holder
+        };
+        if fetch.access && standing != Standing::Stranger {
+            mesh.touch_if_due(&fetch.id);
+        }
+        fetch::answer(&mesh.table, fetch, standing, os::now())
     }
 
     fn fetched(&mut self, request: u64, outcome: FetchOutcome) {

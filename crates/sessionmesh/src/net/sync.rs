@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::{LinkId, PassRole};
+use sessionmesh_core::placement::{Share, View};
 use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary};
 use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
@@ -65,8 +66,22 @@ struct Sync {
     peer: Arc<Peer>,
     link: LinkId,
     next: u64,
-    driving: Option<(u64, PassDriver)>,
-    answering: Option<(u64, PassResponder)>,
+    driving: Option<Pass<PassDriver>>,
+    answering: Option<Pass<PassResponder>>,
+}
+
+struct Pass<P> {
+    number: u64,
+    side: P,
+    view: View,
+    /// The other side saw the same members all the time.
+    agreed: bool,
+}
+
+impl<P> Pass<P> {
+    fn hear(&mut self, view: u64) {
+        self.agreed &= view == self.view.hash();
+    }
 }
 
 /// However the link ends, nobody waits for a pass that will not be.
@@ -79,92 +94,117 @@ impl Drop for Sync {
 }
 
 impl Sync {
-    /// Sums up what is here, off the threads that serve requests.
-    async fn summary(&self) -> Summary {
+    /// Sums up what is here for the member, off the threads that serve requests.
+    async fn summary(&self) -> (View, Summary) {
         let mesh = self.mesh.clone();
+        let member = self.peer.boot;
+        let view = mesh.routes.current().view.clone();
         // Ends of ids that nobody knew are this node's own business, and forgotten soon.
         let unknown: HashSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
-        let shared = move |id: &SessionId, record: &Record| !record.is_partial() && !unknown.contains(id);
-        tokio::task::spawn_blocking(move || Summary::collect(&mesh.table, shared)).await.unwrap_or_default()
+        let seen = view.clone();
+        let share = move |id: &SessionId, record: &Record| {
+            if record.is_partial() || unknown.contains(id) { Share::Neither } else { seen.share(id, member) }
+        };
+        let summary = tokio::task::spawn_blocking(move || Summary::collect(&mesh.table, share)).await;
+        (view, summary.unwrap_or_default())
+    }
+
+    fn view(&self) -> u64 {
+        self.mesh.routes.current().view.hash()
     }
 
     async fn start(&mut self) -> Result<(), PeerMisbehaved> {
         self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Driver));
         self.next += 1;
-        self.driving = Some((self.next, PassDriver::new(self.summary().await)));
+        let (view, summary) = self.summary().await;
+        let side = PassDriver::new(summary);
+        self.driving = Some(Pass { number: self.next, side, view, agreed: true });
         self.ask();
         Ok(())
     }
 
     fn ask(&mut self) {
-        let Some((pass, driver)) = &mut self.driving else { return };
-        while let Some(step) = driver.poll_request(&self.mesh.table, os::now()) {
-            let bytes = self.peer.send_bulk(Frame::PassRequest(PassRequest { pass: *pass, step }));
+        let view = self.view();
+        let Some(pass) = &mut self.driving else { return };
+        while let Some(step) = pass.side.poll_request(&self.mesh.table, os::now()) {
+            let request = PassRequest { pass: pass.number, view, step };
+            let bytes = self.peer.send_bulk(Frame::PassRequest(request));
             add(&self.mesh.counters.pass_bytes_sent, bytes);
         }
     }
 
     fn go_on(&mut self, reply: PassReply) -> Result<(), PeerMisbehaved> {
         let mesh = &self.mesh;
-        let Some((pass, driver)) = &mut self.driving else { return Ok(()) };
+        let Some(pass) = &mut self.driving else { return Ok(()) };
         // An answer to a pass that was given up.
-        if reply.pass != *pass {
+        if reply.pass != pass.number {
             return Ok(());
         }
         if reply.step == ReplyStep::Unknown {
             self.give_up();
             return Ok(());
         }
-        driver.handle_reply(reply.step, &mesh.table, &mesh.clock, os::now())?;
-        if driver.is_done() {
-            let stats = driver.stats();
-            let counters = &mesh.counters;
-            count(&counters.passes);
-            add(&counters.pass_records_compared, stats.compared);
-            add(&counters.pass_records_differed, stats.differed);
-            add(&counters.pass_records_pulled, stats.pulled);
-            add(&counters.pass_records_pushed, stats.pushed);
-            tracing::debug!(member = %self.peer.name, ?stats, "pass done");
-            self.driving = None;
-            self.done(PassRole::Driver);
-        } else {
+        pass.hear(reply.view);
+        pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, os::now())?;
+        if !pass.side.is_done() {
             self.ask();
+            return Ok(());
+        }
+        let stats = pass.side.stats();
+        let counters = &mesh.counters;
+        count(&counters.passes);
+        add(&counters.pass_records_compared, stats.compared);
+        add(&counters.pass_records_differed, stats.differed);
+        add(&counters.pass_records_pulled, stats.pulled);
+        add(&counters.pass_records_pushed, stats.pushed);
+        add(&counters.pass_strays, stats.strays);
+        tracing::debug!(member = %self.peer.name, ?stats, "pass done");
+        if let Some(Pass { side, view, agreed, .. }) = self.driving.take() {
+            self.done(PassRole::Driver, &view, agreed, side.strays());
         }
         Ok(())
     }
 
     async fn answer(&mut self, request: PassRequest) -> Result<(), PeerMisbehaved> {
-        let PassRequest { pass, step } = request;
+        let PassRequest { pass: number, view: their_view, step } = request;
         if step == PassStep::Open {
             self.peer.outbox_on(self.link, |outbox| outbox.pass_failed(PassRole::Responder));
             self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Responder));
-            self.answering = Some((pass, PassResponder::new(self.summary().await)));
+            let (view, summary) = self.summary().await;
+            self.answering = Some(Pass { number, side: PassResponder::new(summary), view, agreed: true });
         }
         let close = step == PassStep::Close;
-        let reply = match &self.answering {
-            Some((open, responder)) if *open == pass => {
-                responder.handle(step, &self.mesh.table, &self.mesh.clock, os::now())?
+        let reply = match &mut self.answering {
+            Some(pass) if pass.number == number => {
+                pass.hear(their_view);
+                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, os::now())?
             }
             _ => ReplyStep::Unknown,
         };
         let done = close && reply == ReplyStep::Done;
-        let bytes = self.peer.send_bulk(Frame::PassReply(PassReply { pass, step: reply }));
+        let reply = PassReply { pass: number, view: self.view(), step: reply };
+        let bytes = self.peer.send_bulk(Frame::PassReply(reply));
         add(&self.mesh.counters.pass_bytes_sent, bytes);
-        if done {
-            self.answering = None;
+        if let Some(Pass { side, view, agreed, .. }) = self.answering.take_if(|_| done) {
             count(&self.mesh.counters.passes_answered);
-            self.done(PassRole::Responder);
+            self.done(PassRole::Responder, &view, agreed, side.strays());
         }
         Ok(())
     }
 
-    fn done(&self, role: PassRole) {
+    /// Both sides hold what the other held when the pass began; `strays`: what was here for the other.
+    fn done(&self, role: PassRole, view: &View, agreed: bool, strays: &[(SessionId, u64)]) {
         // A pass on a link that was replaced says nothing of the one in its place.
         let Some(waits) = self.peer.outbox_on(self.link, |outbox| outbox.pass_done(role)) else { return };
         for wait in waits {
             wait.ack();
         }
-        self.mesh.tell(Input::PassDone(self.peer.boot, role));
+        let boot = self.peer.boot;
+        let agreed = agreed && self.view() == view.hash();
+        if agreed {
+            self.mesh.confirm_strays(view, boot, strays);
+        }
+        self.mesh.tell(Input::PassDone { boot, role, agreed });
     }
 
     fn give_up(&mut self) {

@@ -139,6 +139,10 @@ impl Sessions {
     /// Nobody knows the id; a write to it may yet be on its way. Its end is kept here for a while.
     fn leave_unknown_end(&self, id: &SessionId) {
         let mesh = &*self.mesh;
+        // Only a holder would be asked for it.
+        if !mesh.routes.current().view.i_hold(id) {
+            return;
+        }
         let mut ends = mesh.unknown_ends();
         if ends.len() >= mesh.config.unknown_ends {
             mesh.counters.cause("limit", "unknown_ends");

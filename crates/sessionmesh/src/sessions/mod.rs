@@ -5,6 +5,7 @@
 mod edit;
 mod lifecycle;
 mod load;
+mod lookup;
 mod snapshot;
 mod update;
 

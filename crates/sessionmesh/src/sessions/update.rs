@@ -68,7 +68,16 @@ impl Sessions {
         if self.mesh.is_doubting() && self.load(id).await?.is_none() {
             return Err(CommitError::Ended);
         }
-        self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::Contended { attempts: 1 }))
+        if self.mesh.trusts(id) {
+            return self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound));
+        }
+        // A visitor's copy may be gone since the request loaded it.
+        match self.commit(id, change.clone(), |_| true).await {
+            Some(Err(CommitError::NotFound)) | None => {}
+            Some(result) => return result,
+        }
+        self.load(id).await?.ok_or(CommitError::NotFound)?;
+        self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound))
     }
 
     /// Sets one attribute.

@@ -189,7 +189,7 @@ impl Mesh {
                 back.ended.borrow_mut().extend(ended);
             }
             Frame::Fetch(fetch) => {
-                let outcome = fetch::answer(&to.table, &fetch, true, now);
+                let outcome = fetch::answer(&to.table, &fetch, fetch::Standing::Settled, now);
                 let reply = Frame::Fetched(crate::wire::Fetched { request: fetch.request, outcome });
                 back.outbox.borrow_mut().push_control(reply.encode());
             }

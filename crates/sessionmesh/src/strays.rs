@@ -1,0 +1,132 @@
+//! Copies of sessions that this node does not hold: handed to the holders, then dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sessionmesh_core::placement::{Mode, View};
+use sessionmesh_core::replication::{AckLevel, Table, commit};
+use sessionmesh_core::session::Record;
+use sessionmesh_core::{BootId, SessionId};
+
+use crate::ack::AckWait;
+use crate::mesh::{Mesh, Phase};
+use crate::os;
+use crate::stats::{add, count};
+
+/// What came while two nodes saw different members is sent on only if they still do after so long.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A visitor keeps its copy for so long after the last request: the next load moves only what changed.
+const REST: Duration = Duration::from_secs(5);
+/// Strays confirmed under one lock.
+const BATCH: usize = 256;
+
+pub(crate) async fn watch(mesh: Arc<Mesh>) {
+    let mut stop = mesh.stop.subscribe();
+    loop {
+        let leaving = *mesh.phase.borrow() == Phase::Leaving;
+        let (patience, rest) = if leaving { (Duration::ZERO, Duration::ZERO) } else { (PATIENCE, REST) };
+        let pause = if leaving { Duration::from_millis(10) } else { PATIENCE };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let (send, drop) = mesh.routes.strays().due(
+            os::mono(),
+            patience,
+            rest,
+            |wait| wait.is_everywhere(),
+            |wait| wait.is_lost(),
+        );
+        for id in send {
+            mesh.send_stray(id);
+        }
+        for id in drop {
+            mesh.drop_known_stray(&id);
+        }
+    }
+}
+
+impl Mesh {
+    /// Another node sent something of a session: if it is not held here, somebody has another view.
+    pub(crate) fn note_arrival(&self, id: &SessionId) {
+        let routes = self.routes.current();
+        if routes.view.mode() == Mode::AllPeers || routes.view.i_hold(id) {
+            return;
+        }
+        // A joining node collects what it will hold.
+        if !matches!(*self.phase.borrow(), Phase::Joining(_)) {
+            self.routes.strays().arrived(*id, os::mono());
+        }
+    }
+
+    /// Sends a whole record to its holders; it may go when they have it.
+    fn send_stray(&self, id: SessionId) {
+        let now = os::now();
+        if self.routes.current().view.i_hold(&id) {
+            self.routes.strays().forget(&id);
+            return;
+        }
+        let wait = AckWait::new(AckLevel::Async);
+        wait.follow();
+        let streams = self.routes.streams(Some(wait.clone()), now.mono);
+        if commit::resend(&self.table, &streams, now, id) {
+            count(&self.counters.strays_sent);
+            self.routes.strays().sent(id, wait);
+        } else if self.table.read(&id, |record| record.is_none()) {
+            self.routes.strays().forget(&id);
+        }
+    }
+
+    fn drop_known_stray(&self, id: &SessionId) {
+        self.table.with(id, |slot| {
+            let stays = self.routes.current().view.i_hold(id);
+            let mut strays = self.routes.strays();
+            if stays || slot.is_none() {
+                strays.forget(id);
+            } else if slot.as_ref().is_some_and(|record| !record.is_partial())
+                && strays.release(id, |wait| wait.is_everywhere())
+            {
+                *slot = None;
+                count(&self.counters.strays_dropped);
+            }
+        });
+    }
+
+    /// A pass is done in which both sides saw this view: a member has these now.
+    pub(crate) fn confirm_strays(&self, view: &View, by: BootId, strays: &[(SessionId, u64)]) {
+        let mut dropped = 0;
+        for batch in strays.chunks(BATCH) {
+            let everywhere = self.routes.strays().confirm(view, by, batch);
+            for (id, digest) in everywhere {
+                dropped += u64::from(self.drop_stray(&id, digest));
+            }
+        }
+        add(&self.counters.strays_dropped, dropped);
+    }
+
+    /// Drops a copy that every holder has, unless it has changed since.
+    fn drop_stray(&self, id: &SessionId, digest: u64) -> bool {
+        self.table.with(id, |slot| {
+            let unchanged = |record: &Record| !record.is_partial() && record.digest() == digest;
+            let goes = slot.as_ref().is_some_and(unchanged) && !self.routes.current().view.i_hold(id);
+            if goes {
+                *slot = None;
+                self.routes.strays().forget(id);
+            }
+            goes
+        })
+    }
+
+    /// Sessions that a leaving node must not take with it. Scans everything.
+    pub(crate) fn left_to_hand_over(&self) -> usize {
+        let alone = self.routes.current().view.ready() == 0;
+        if self.me.mode == Mode::AllPeers || alone {
+            return 0;
+        }
+        let mut left = 0;
+        self.table.for_each(|id, record| {
+            left += usize::from(!record.is_partial() && !self.unknown_ends().contains_key(id));
+        });
+        left
+    }
+}
