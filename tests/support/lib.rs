@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test that can't go on says so and stops.
 
+mod load;
 mod net;
 mod process;
 
+pub use load::{Load, User};
 pub use net::{Net, eventually};
 pub use process::{Answer, Browser, NodeProcess, Processes, Signal};
 

@@ -136,7 +136,7 @@ impl Processes {
 
     /// Waits until all that run are ready and see each other.
     pub async fn formed(&self) {
-        let running: Vec<&NodeProcess> = self.nodes.iter().filter(|node| node.child.is_some()).collect();
+        let running: Vec<&NodeProcess> = self.running().collect();
         for node in &running {
             node.ready().await;
             node.sees(running.len() - 1).await;
@@ -144,7 +144,49 @@ impl Processes {
     }
 }
 
+impl Processes {
+    /// The nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = &NodeProcess> {
+        self.nodes.iter().filter(|node| node.child.is_some())
+    }
+
+    /// Records in memory, whether they belong there or not, summed over all nodes that run.
+    pub async fn records(&self) -> u64 {
+        let mut records = 0;
+        for node in self.running() {
+            records += node.json("/stats").await.unwrap()["records"].as_u64().unwrap();
+        }
+        records
+    }
+
+    /// Sessions held, summed over all nodes that run.
+    pub async fn copies(&self) -> u64 {
+        let mut copies = 0;
+        for node in self.running() {
+            let count = reqwest::get(node.url("/count")).await.unwrap().text().await.unwrap();
+            copies += count.parse::<u64>().unwrap();
+        }
+        copies
+    }
+
+    /// Waits until every node that runs has compared with all others since its members changed.
+    pub async fn settled(&self) {
+        for node in self.running() {
+            eventually(&format!("{} is settled", node.name), || async {
+                let stats = node.json("/stats").await?;
+                stats["placement"]["settled"].as_bool()?.then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 impl NodeProcess {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// An address of this node.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
@@ -256,18 +298,13 @@ impl Browser {
     }
 
     async fn ask(&mut self, method: Method, node: &NodeProcess, path: &str) -> Answer {
-        self.try_ask(method, node, path)
+        self.try_ask(method, &node.url(path))
             .await
             .unwrap_or_else(|error| panic!("{path} on {}: {error}", node.name))
     }
 
-    async fn try_ask(
-        &mut self,
-        method: Method,
-        node: &NodeProcess,
-        path: &str,
-    ) -> Result<Answer, reqwest::Error> {
-        let mut request = self.client.request(method, node.url(path));
+    async fn try_ask(&mut self, method: Method, url: &str) -> Result<Answer, reqwest::Error> {
+        let mut request = self.client.request(method, url);
         if let Some(cookie) = &self.cookie {
             request = request.header(COOKIE, format!("id={cookie}"));
         }
@@ -292,18 +329,41 @@ impl Browser {
 
     /// GET from a node that may be dying.
     pub async fn try_get(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
-        self.try_ask(Method::GET, node, path).await.ok()
+        self.try_ask(Method::GET, &node.url(path)).await.ok()
     }
 
     /// POST to a node that may be dying.
     pub async fn try_post(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
-        self.try_ask(Method::POST, node, path).await.ok()
+        self.try_post_to(&node.url(""), path).await
+    }
+
+    /// POST to whatever is at an address.
+    pub async fn try_post_to(&mut self, url: &str, path: &str) -> Option<Answer> {
+        self.try_ask(Method::POST, &format!("{url}{path}")).await.ok()
     }
 
     /// Sets an attribute; it must work.
     pub async fn put(&mut self, node: &NodeProcess, key: &str, value: &str) {
         let answer = self.post(node, &format!("/put?k={key}&v={value}")).await;
         assert_eq!((answer.status, &*answer.body), (200, value), "put {key} on {}", node.name);
+    }
+
+    /// A new browser with a session that has `k` = `value`, made on one node and held by another too.
+    pub async fn held_by(maker: &NodeProcess, holder: &NodeProcess, value: &str) -> Self {
+        loop {
+            let mut browser = Self::new();
+            browser.put(maker, "k", value).await;
+            if browser.holders(maker).await.contains(&holder.name) {
+                return browser;
+            }
+        }
+    }
+
+    /// The names of the nodes that hold the session, as one of them sees it.
+    pub async fn holders(&mut self, node: &NodeProcess) -> Vec<String> {
+        let shown: Value = serde_json::from_str(&self.get(node, "/session").await.body).unwrap();
+        let names = shown["holders"].as_array().unwrap();
+        names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
     }
 
     /// An attribute; it must be decided.

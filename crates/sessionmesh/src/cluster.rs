@@ -238,9 +238,10 @@ impl Cluster {
         self.mesh().stats()
     }
 
-    /// Sessions in this node's memory: those that it holds and, in backup-only mode for a while, copies
-    /// of others that it has served. Scans them all.
+    /// Sessions that this node holds. Scans them all.
     pub fn session_count(&self) -> usize {
-        self.mesh().table.live()
+        let routes = self.mesh().routes.current();
+        let all = routes.view.mode() == Mode::AllPeers;
+        self.mesh().table.live(|id| all || routes.view.i_hold(id))
     }
 }

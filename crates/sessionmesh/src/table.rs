@@ -29,10 +29,10 @@ impl SessionTable {
         self.map.clear();
     }
 
-    /// Sessions that may be served. Scans everything.
-    pub(crate) fn live(&self) -> usize {
+    /// Sessions that may be served, of those that `counts` picks. Scans everything.
+    pub(crate) fn live(&self, counts: impl Fn(&SessionId) -> bool) -> usize {
         let mut count = 0;
-        self.for_each(|_, record| count += usize::from(record.live().is_some()));
+        self.for_each(|id, record| count += usize::from(record.live().is_some() && counts(id)));
         count
     }
 }

@@ -160,6 +160,7 @@ async fn show(State(node): State<Node>, session: Session) -> Result<Response, Fa
     let shown = serde_json::json!({
         "id": id.to_string(),
         "node": node.cluster.name().as_str(),
+        "holders": node.cluster.holders(&session_id).iter().map(|name| name.to_string()).collect::<Vec<_>>(),
         "version": version,
         "attributes": attributes,
     });
