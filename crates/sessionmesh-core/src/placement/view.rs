@@ -78,10 +78,6 @@ impl View {
         (self.mode.holders(self.ready.len()), self.mode.holders(usize::MAX))
     }
 
-    fn is_ready(&self, boot: BootId) -> bool {
-        self.ready.iter().any(|seat| seat.boot == boot)
-    }
-
     fn holders_among<'a>(
         &self,
         seats: impl Iterator<Item = &'a Seat> + Clone,
@@ -186,9 +182,9 @@ impl View {
         self.earlier.is_empty()
     }
 
-    /// Whether this node is ready.
-    pub fn am_ready(&self) -> bool {
-        self.is_ready(self.me)
+    /// Whether this is the node whose view it is.
+    pub fn is_me(&self, boot: BootId) -> bool {
+        self.me == boot
     }
 }
 

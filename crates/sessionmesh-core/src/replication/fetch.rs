@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use super::table::Table;
+use crate::placement::View;
 use crate::session::{Applied, EndCause, Record};
 use crate::wire::{Fetch, FetchOutcome};
 use crate::{HybridClock, Now, SessionId};
@@ -17,6 +18,20 @@ pub enum Standing {
     /// It holds it, doubts nothing, has compared with all, and sees the same members as the asker: only
     /// then is "not here" an answer about the session.
     Settled,
+}
+
+impl Standing {
+    /// Of a node that doubts nothing, in the eyes of one that asks. `settled`: it has compared with all
+    /// since the members changed.
+    pub fn of(view: &View, settled: bool, fetch: &Fetch) -> Self {
+        if !view.may_serve(&fetch.id) {
+            Self::Stranger
+        } else if settled && view.hash() == fetch.view && view.i_hold(&fetch.id) {
+            Self::Settled
+        } else {
+            Self::Holder
+        }
+    }
 }
 
 /// Answers a peer's fetch.

@@ -5,7 +5,7 @@
 //! | a request's change becomes a delta and enters the outboxes | [`commit`] |
 //! | it waits for the socket; overflow cuts the stream, never the request | [`Outbox`] |
 //! | it is applied and acknowledged | [`Inbox`], [`receive`] |
-//! | what is missing is asked for | [`fetch`] |
+//! | what is missing is asked for | [`fetch`], [`LookUp`] |
 //! | two holders compare all they hold | [`pass`] |
 //! | a copy where it does not belong is kept until all holders have it | [`Strays`] |
 //!
@@ -15,6 +15,7 @@
 pub mod commit;
 pub mod fetch;
 mod inbox;
+mod lookup;
 mod outbox;
 pub mod pass;
 mod receive;
@@ -23,6 +24,7 @@ mod table;
 mod tally;
 
 pub use inbox::Inbox;
+pub use lookup::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Verdict};
 pub use outbox::{Appended, Filled, Outbox, OutboxStats};
 pub use receive::{Received, receive};
 pub use strays::Strays;

@@ -250,14 +250,7 @@ impl Link<'_> {
             return FetchOutcome::Undecided;
         }
         let routes = mesh.routes.current();
-        let view = &routes.view;
-        let standing = if !view.may_serve(&fetch.id) {
-            Standing::Stranger
-        } else if mesh.is_settled() && view.hash() == fetch.view && view.i_hold(&fetch.id) {
-            Standing::Settled
-        } else {
-            Standing::Holder
-        };
+        let standing = Standing::of(&routes.view, mesh.is_settled(), fetch);
         if fetch.access && standing != Standing::Stranger {
             mesh.touch_if_due(&fetch.id);
         }

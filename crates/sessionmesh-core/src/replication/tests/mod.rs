@@ -1,6 +1,7 @@
 //! Nodes that replicate in one thread.
 
 mod chaos;
+mod lookup;
 mod mesh;
 
 use alloc::vec::Vec;

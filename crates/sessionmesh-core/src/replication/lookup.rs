@@ -1,0 +1,281 @@
+//! A request looks for a session that this node can't answer for from memory.
+//!
+//! The holders are asked first, one after the other in their order, the next if one takes long: each
+//! has the session, or can say that there is none. If they all answer and one of them can't tell (what
+//! it should hold has not been handed to it yet), all members are asked for copies that they no longer
+//! hold. Not to know is never "no": that takes the word of every holder.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::fetch;
+use super::table::Table;
+use crate::placement::{Mode, View};
+use crate::session::{Applied, Record};
+use crate::wire::{Fetch, FetchOutcome};
+use crate::{BootId, HybridClock, Instant, Now, SessionId};
+
+/// How long one look-up may take, and its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct LookUpTimes {
+    /// A holder that has not answered for so long is not waited for alone. 5 ms.
+    pub hedge: Duration,
+    /// Between rounds: views may differ for a moment after a change.
+    pub pause: Duration,
+    /// In all.
+    pub limit: Duration,
+}
+
+/// What a node knows at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Standpoint<'a> {
+    /// The ready members.
+    pub view: &'a View,
+    /// The members that can be asked, in whatever state, this node left out.
+    pub members: &'a [BootId],
+    /// Whether it doubts what it holds.
+    pub doubting: bool,
+    /// Whether "not here" on this node is an answer about a session that it holds.
+    pub settled: bool,
+}
+
+/// What is in memory of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    /// It could be served.
+    Live,
+    /// It is over.
+    Ended,
+    /// Nothing, or only part.
+    Unknown,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The session is in memory now, as new as any holder has it. `by_stray`: no holder had it yet.
+    Found {
+        /// A copy helped out that should have gone elsewhere by then.
+        by_stray: bool,
+    },
+    /// There is no such session, or it is over.
+    Absent,
+    /// It could not be told in time.
+    Undecided {
+        /// Holders that could tell.
+        answered: usize,
+        /// Holders asked.
+        asked: usize,
+    },
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LookUpStep {
+    /// Ask this member; hand in its answer under this number.
+    Ask(u64, BootId, Fetch),
+    /// Wait for an answer, but not longer.
+    Wait(Instant),
+    /// Done.
+    Done(Verdict),
+}
+
+/// One look-up. Take [`LookUp::poll`] until it waits or is done; hand in every answer.
+#[derive(Debug)]
+pub struct LookUp {
+    id: SessionId,
+    access: bool,
+    times: LookUpTimes,
+    deadline: Instant,
+    next_number: u64,
+    /// Asked in this stage, without an answer yet.
+    pending: Vec<u64>,
+    stage: Stage,
+    most: (usize, usize),
+}
+
+#[derive(Debug)]
+enum Stage {
+    Begin,
+    Holders(Holders),
+    Everybody { waiting: VecDeque<BootId>, until: Instant, found: bool },
+    Pause(Instant),
+    Done(Verdict),
+}
+
+/// One round of asking the holders.
+#[derive(Debug)]
+struct Holders {
+    waiting: VecDeque<BootId>,
+    /// When the next is asked whether or not the last has answered.
+    next_at: Instant,
+    others: usize,
+    answered: usize,
+    /// Of those, the ones that could tell.
+    decided: usize,
+}
+
+impl LookUp {
+    /// Begins. `access`: a request reads the session, which counts as use.
+    pub fn new(id: SessionId, access: bool, times: LookUpTimes, now: Instant) -> Self {
+        Self {
+            id,
+            access,
+            times,
+            deadline: now + times.limit,
+            next_number: 0,
+            pending: Vec::new(),
+            stage: Stage::Begin,
+            most: (0, 0),
+        }
+    }
+
+    /// What to do next. `here` says what is in memory of the session.
+    pub fn poll(
+        &mut self,
+        standpoint: Standpoint<'_>,
+        table: &impl Table,
+        here: impl Fn() -> Here,
+        now: Instant,
+    ) -> LookUpStep {
+        loop {
+            let view = standpoint.view;
+            match &mut self.stage {
+                Stage::Done(verdict) => return LookUpStep::Done(*verdict),
+                Stage::Begin => self.stage = Stage::Holders(Self::round(self.id, standpoint, now)),
+                Stage::Pause(until) if now < *until => return LookUpStep::Wait(*until),
+                Stage::Pause(_) => self.stage = Stage::Begin,
+                Stage::Holders(holders) => {
+                    let next = holders.waiting.front().copied();
+                    let at_once = view.mode() == Mode::AllPeers || self.pending.is_empty();
+                    if let Some(boot) = next.filter(|_| at_once || now >= holders.next_at) {
+                        holders.waiting.pop_front();
+                        holders.next_at = now + self.times.hedge;
+                        return self.ask(boot, view, table, false);
+                    }
+                    if now >= self.deadline || self.pending.is_empty() {
+                        self.stage = self.end_round(standpoint, &here, now);
+                    } else {
+                        let until = next.map_or(self.deadline, |_| holders.next_at.min(self.deadline));
+                        return LookUpStep::Wait(until);
+                    }
+                }
+                Stage::Everybody { waiting, until, found } => {
+                    if let Some(boot) = waiting.pop_front() {
+                        return self.ask(boot, view, table, true);
+                    }
+                    let heard_all = self.pending.is_empty();
+                    if !heard_all && now < *until {
+                        return LookUpStep::Wait(*until);
+                    }
+                    // What only this node has counts if nobody else can have more.
+                    let enough = *found || (heard_all && !standpoint.doubting);
+                    self.stage = if enough && here() == Here::Live {
+                        Stage::Done(Verdict::Found { by_stray: true })
+                    } else {
+                        self.pause(now)
+                    };
+                }
+            }
+        }
+    }
+
+    fn round(id: SessionId, standpoint: Standpoint<'_>, now: Instant) -> Holders {
+        let order = standpoint.view.holders(&id);
+        let others = order.iter().filter(|boot| !standpoint.view.is_me(**boot)).count();
+        let waiting = order.into_iter().filter(|boot| standpoint.members.contains(boot)).collect();
+        Holders { waiting, next_at: now, others, answered: 0, decided: 0 }
+    }
+
+    fn ask(&mut self, boot: BootId, view: &View, table: &impl Table, any_copy: bool) -> LookUpStep {
+        self.next_number += 1;
+        self.pending.push(self.next_number);
+        let version = table.read(&self.id, |record| match record {
+            Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+            _ => None,
+        });
+        let fetch =
+            Fetch { request: 0, id: self.id, version, view: view.hash(), access: self.access, any_copy };
+        LookUpStep::Ask(self.next_number, boot, fetch)
+    }
+
+    /// An answer came; `None` if the one asked is gone. Gives back what it changed here.
+    pub fn handle_answer(
+        &mut self,
+        number: u64,
+        outcome: Option<FetchOutcome>,
+        table: &impl Table,
+        clock: &HybridClock,
+        here: impl Fn() -> Here,
+        now: Now,
+    ) -> Option<Applied> {
+        // An answer to a question of an earlier stage still brings what it brings.
+        let current = self.pending.iter().position(|pending| *pending == number);
+        if let Some(index) = current {
+            self.pending.swap_remove(index);
+        }
+        let undecided = matches!(outcome, Some(FetchOutcome::Undecided));
+        let record = matches!(outcome, Some(FetchOutcome::Record(_)));
+        let answered = outcome.is_some();
+        let applied = outcome.and_then(|outcome| fetch::apply(table, clock, self.id, outcome, now));
+        match &mut self.stage {
+            Stage::Holders(holders) if current.is_some() => {
+                holders.answered += usize::from(answered);
+                holders.decided += usize::from(answered && !undecided);
+                if record {
+                    // One holder's word is as good as another's: this is the session as known there,
+                    // joined with what is here.
+                    match here() {
+                        Here::Live => self.stage = Stage::Done(Verdict::Found { by_stray: false }),
+                        Here::Ended => self.stage = Stage::Done(Verdict::Absent),
+                        Here::Unknown => {}
+                    }
+                }
+            }
+            Stage::Everybody { found, .. } => *found |= record,
+            _ => {}
+        }
+        applied
+    }
+
+    /// All holders have been asked, and have answered or will not in time.
+    fn end_round(&mut self, standpoint: Standpoint<'_>, here: &impl Fn() -> Here, now: Instant) -> Stage {
+        let Stage::Holders(Holders { others, answered, decided, .. }) = self.stage else {
+            return Stage::Begin;
+        };
+        self.pending.clear();
+        self.most = (self.most.0.max(decided), self.most.1.max(others));
+        let mine = standpoint.view.i_hold(&self.id);
+        if answered < others {
+            return self.pause(now);
+        }
+        let told = decided == others;
+        match here() {
+            Here::Ended if told => Stage::Done(Verdict::Absent),
+            // Made here and not sent before this node was paused: nobody else can know it.
+            Here::Live if told && mine => Stage::Done(Verdict::Found { by_stray: false }),
+            // With nobody to ask, this node itself must be able to tell.
+            _ if told && (others > 0 || standpoint.settled) => Stage::Done(Verdict::Absent),
+            _ if standpoint.view.mode() == Mode::AllPeers => self.pause(now),
+            _ => {
+                let waiting = standpoint.members.iter().copied().collect();
+                let until = self.deadline.min(now + self.times.hedge * 2);
+                Stage::Everybody { waiting, until, found: false }
+            }
+        }
+    }
+
+    fn pause(&self, now: Instant) -> Stage {
+        if now >= self.deadline {
+            let (answered, asked) = self.most;
+            return Stage::Done(Verdict::Undecided { answered, asked });
+        }
+        Stage::Pause(self.deadline.min(now + self.times.pause))
+    }
+
+    /// Whether what comes now comes from a holder.
+    pub fn asks_holders(&self) -> bool {
+        matches!(self.stage, Stage::Holders(_))
+    }
+}
