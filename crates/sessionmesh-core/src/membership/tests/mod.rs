@@ -431,3 +431,60 @@ fn a_node_that_became_ready_while_it_shook_hands_still_drives_its_pass() {
     }
     assert!(passes >= 1, "each waits for the other");
 }
+
+const BACKUP: Mode = Mode::BackupOnly { copies: 1 };
+
+#[test]
+fn after_a_crash_each_two_compare_and_the_redundancy_gap_is_told() {
+    let mut world = World::cluster(BACKUP, 4);
+    let passes = |world: &World, index: usize| {
+        let done = |event: &&Event| matches!(event, Event::PassDone { .. });
+        world.processes[index].events.iter().filter(done).count()
+    };
+    let before: Vec<usize> = (0..4).map(|index| passes(&world, index)).collect();
+    world.kill(2);
+    world.run(Duration::from_secs(2));
+    for index in [0, 1, 3] {
+        assert!(passes(&world, index) >= before[index] + 2, "with each of the two others");
+        let gap = world.processes[index].events.iter().rev().find_map(|event| match event {
+            Event::Rebalanced { gap, .. } => Some(*gap),
+            _ => None,
+        });
+        let gap = gap.unwrap();
+        assert!(gap > Duration::ZERO && gap < Duration::from_millis(700), "{gap:?}");
+        assert!(world.processes[index].node.view().is_trusted());
+    }
+}
+
+#[test]
+fn who_joins_or_leaves_in_order_opens_no_gap() {
+    let mut world = World::cluster(BACKUP, 3);
+    let joiner = world.start("n4", 4_004, 99);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.state(joiner), MemberState::Ready);
+    let now = world.now;
+    world.processes[0].node.leave(now);
+    world.run(Duration::from_secs(2));
+    for index in 1..4 {
+        let short = |event: &&Event| matches!(event, Event::Rebalanced { gap, .. } if *gap > Duration::ZERO);
+        assert_eq!(world.processes[index].events.iter().find(short), None);
+        assert!(world.processes[index].node.is_settled());
+        assert_eq!(world.processes[index].node.view().ready(), 3);
+    }
+}
+
+#[test]
+fn a_pass_in_which_two_saw_different_members_settles_nothing_until_patience_ends() {
+    let mut world = World::cluster(BACKUP, 3);
+    // n1 and n3 lose each other; n2 sees both, and each of them only n2.
+    world.cut(0, 2);
+    world.run_until("the two have dropped each other", Duration::from_secs(9), |world| {
+        world.members(0) == ["n2"] && world.members(2) == ["n2"]
+    });
+    assert_eq!(world.members(1).len(), 2);
+    assert!(!world.processes[0].node.is_settled(), "n2 compares by another view");
+    world.run(MembershipConfig::default().drop_time * 2);
+    for index in 0..3 {
+        assert!(world.processes[index].node.is_settled(), "nobody waits for ever");
+    }
+}

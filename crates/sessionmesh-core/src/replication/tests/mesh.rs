@@ -235,17 +235,28 @@ impl Mesh {
         panic!("the nodes talk for ever");
     }
 
-    /// A pass; gives back the bytes that it moved.
+    /// A pass over everything; gives back the bytes that it moved.
     pub(super) fn pass(&self, driver: &Node, responder: &Node) -> usize {
-        let summary = |node: &Node| {
-            Summary::collect(
-                &node.table,
-                |_, record| if record.is_partial() { Share::Neither } else { Share::Both },
-            )
+        self.pass_over(driver, responder, |_, _, _| Share::Both).0
+    }
+
+    /// A pass over what `share` says that one node has for another; gives back the bytes that it moved
+    /// and the strays of both.
+    pub(super) fn pass_over(
+        &self,
+        driver: &Node,
+        responder: &Node,
+        share: impl Fn(&Node, &Node, &SessionId) -> Share,
+    ) -> (usize, [Vec<(SessionId, u64)>; 2]) {
+        let summary = |node: &Node, other: &Node| {
+            Summary::collect(&node.table, |id, record| match record.is_partial() {
+                true => Share::Neither,
+                false => share(node, other, id),
+            })
         };
         driver.streams[&responder.boot].outbox.borrow_mut().pass_began(PassRole::Driver);
-        let mut pass = PassDriver::new(summary(driver));
-        let answers = PassResponder::new(summary(responder));
+        let mut pass = PassDriver::new(summary(driver, responder));
+        let answers = PassResponder::new(summary(responder, driver));
         let mut bytes = 0;
         let mut replies = VecDeque::new();
         while !pass.is_done() {
@@ -275,7 +286,7 @@ impl Mesh {
         let stream = &driver.streams[&responder.boot];
         let ended = stream.outbox.borrow_mut().pass_done(PassRole::Driver);
         stream.ended.borrow_mut().extend(ended);
-        bytes
+        (bytes, [pass.strays().to_vec(), answers.strays().to_vec()])
     }
 
     pub(super) fn assert_equal(&self) {

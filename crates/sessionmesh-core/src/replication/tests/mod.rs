@@ -3,6 +3,7 @@
 mod chaos;
 mod lookup;
 mod mesh;
+mod strays;
 
 use alloc::vec::Vec;
 use core::time::Duration;
