@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sessionmesh_core::placement::{Share, View};
 use sessionmesh_core::replication::{AckLevel, AckTally, Outcome};
+use sessionmesh_core::{BootId, SessionId};
 use tokio::sync::Notify;
 
 /// One write and the holders that are to apply it.
 #[derive(Debug)]
 pub(crate) struct AckWait {
+    id: SessionId,
     tally: Mutex<AckTally>,
     changed: Notify,
     /// Nobody waits any more.
@@ -28,8 +31,9 @@ pub(crate) enum Waited {
 }
 
 impl AckWait {
-    pub(crate) fn new(level: AckLevel) -> Arc<Self> {
+    pub(crate) fn new(level: AckLevel, id: SessionId) -> Arc<Self> {
         Arc::new(Self {
+            id,
             tally: Mutex::new(AckTally::new(level)),
             changed: Notify::new(),
             abandoned: AtomicBool::new(false),
@@ -54,6 +58,14 @@ impl AckWait {
     pub(crate) fn ack(&self) {
         self.update(AckTally::ack);
         self.changed.notify_one();
+    }
+
+    /// A pass with a member is done: it has brought it the write, if the session belongs there.
+    pub(crate) fn passed(&self, view: &View, member: BootId) {
+        match view.share(&self.id, member) {
+            Share::Both | Share::Stray => self.ack(),
+            Share::Neither => self.gone(),
+        }
     }
 
     /// A holder never will.

@@ -188,7 +188,8 @@ impl Control {
             }
             Input::Leave(answer) => {
                 // Before the view without this node: whoever serves must find itself in it.
-                self.mesh.set_state(now, false, false, false);
+                self.mesh.set_state(now, false, false);
+                self.mesh.set_settled(None);
                 node.leave(now);
                 self.follow(now);
                 let _ = answer.send(());
@@ -198,11 +199,17 @@ impl Control {
 
     /// Does what the membership decided.
     fn follow(&mut self, now: Instant) {
+        // What is no longer so is taken back before anything is done, what is so by now said after it.
+        let settled = self.node.is_settled().then(|| self.node.view().hash());
+        if settled.is_none() {
+            self.mesh.set_settled(None);
+        }
         while let Some(action) = self.node.poll_action() {
             self.act(action, now);
         }
         let node = &self.node;
-        self.mesh.set_state(now, node.state() == MemberState::Ready, node.is_doubting(), node.is_settled());
+        self.mesh.set_state(now, node.state() == MemberState::Ready, node.is_doubting());
+        self.mesh.set_settled(settled);
         self.mesh.compared.store(node.has_compared_with_all(), Ordering::Release);
         while let Some(event) = self.node.poll_event() {
             self.mesh.emit(event);
@@ -331,7 +338,8 @@ impl Control {
     }
 
     fn shut_down(mut self) {
-        self.mesh.set_state(os::mono(), false, false, false);
+        self.mesh.set_state(os::mono(), false, false);
+        self.mesh.set_settled(None);
         self.mesh.stop.send_replace(true);
         for (_, close) in self.closers.drain() {
             close.notify_one();

@@ -53,7 +53,8 @@ pub(crate) struct Mesh {
     ticked: AtomicU64,
     serving: AtomicBool,
     doubting: AtomicBool,
-    settled: AtomicBool,
+    /// The view in which this node has compared with all; 0 if there is none.
+    settled_in: AtomicU64,
     /// Whether a pass is done with every member since its link is up.
     pub(crate) compared: AtomicBool,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
@@ -78,7 +79,7 @@ impl Mesh {
             ticked: AtomicU64::new(os::mono().as_nanos()),
             serving: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
-            settled: AtomicBool::new(false),
+            settled_in: AtomicU64::new(0),
             compared: AtomicBool::new(false),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
@@ -108,11 +109,15 @@ impl Mesh {
     }
 
     /// The control task is alive, and this is what it knows.
-    pub(crate) fn set_state(&self, now: Instant, serving: bool, doubting: bool, settled: bool) {
+    pub(crate) fn set_state(&self, now: Instant, serving: bool, doubting: bool) {
         self.serving.store(serving, Ordering::Release);
         self.doubting.store(doubting, Ordering::Release);
-        self.settled.store(settled, Ordering::Release);
         self.ticked.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// The view in which this node has compared with all.
+    pub(crate) fn set_settled(&self, view: Option<u64>) {
+        self.settled_in.store(view.unwrap_or(0), Ordering::Release);
     }
 
     /// For how long the control task has not ticked.
@@ -128,9 +133,9 @@ impl Mesh {
         self.doubting.load(Ordering::Acquire) || self.since_tick() >= config.tick() + config.lateness()
     }
 
-    /// Whether "not here" on this node is an answer about a session.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire) && !self.is_doubting()
+    /// Whether "not here" on this node is an answer about a session to one who sees this view.
+    pub(crate) fn is_settled_in(&self, view: &View) -> bool {
+        self.settled_in.load(Ordering::Acquire) == view.hash() && !self.is_doubting()
     }
 
     /// Whether sessions are served.
@@ -220,7 +225,7 @@ impl Mesh {
                 ready: routes.view.ready(),
                 copies,
                 wanted,
-                settled: self.is_settled(),
+                settled: self.is_settled_in(&routes.view),
                 visited: self.routes.strays().known(),
                 rebalances: self.counters.rebalances(),
             },

@@ -88,7 +88,7 @@ impl Streams for CommitStreams<'_> {
         let mut wait = self.wait.clone();
         if !table.view.i_hold(id) {
             // A visitor keeps its copy until all holders have what it wrote.
-            let wait = wait.get_or_insert_with(|| AckWait::new(AckLevel::Async));
+            let wait = wait.get_or_insert_with(|| AckWait::new(AckLevel::Async, *id));
             wait.follow();
             self.routes.strays().written(*id, wait.clone(), self.now, |wait| wait.is_everywhere());
         }

@@ -66,7 +66,7 @@ impl Mesh {
             self.routes.strays().forget(&id);
             return;
         }
-        let wait = AckWait::new(AckLevel::Async);
+        let wait = AckWait::new(AckLevel::Async, id);
         wait.follow();
         let streams = self.routes.streams(Some(wait.clone()), now.mono);
         if commit::resend(&self.table, &streams, now, id) {

@@ -222,15 +222,17 @@ impl LookUp {
         match &mut self.stage {
             Stage::Holders(holders) if current.is_some() => {
                 holders.answered += usize::from(answered);
-                holders.decided += usize::from(answered && !undecided);
-                if record {
-                    // One holder's word is as good as another's: this is the session as known there,
-                    // joined with what is here.
-                    match here() {
-                        Here::Live => self.stage = Stage::Done(Verdict::Found { by_stray: false }),
-                        Here::Ended => self.stage = Stage::Done(Verdict::Absent),
-                        Here::Unknown => {}
-                    }
+                // One holder's word is as good as another's: this is the session as known there, joined
+                // with what is here. But if what is here went while the difference to it was on its
+                // way, that says only that there is a session.
+                let verdict = match (record, here()) {
+                    (true, Here::Live) => Some(Verdict::Found { by_stray: false }),
+                    (true, Here::Ended) => Some(Verdict::Absent),
+                    _ => None,
+                };
+                holders.decided += usize::from(answered && !undecided && (!record || verdict.is_some()));
+                if let Some(verdict) = verdict {
+                    self.stage = Stage::Done(verdict);
                 }
             }
             Stage::Everybody { found, .. } => *found |= record,

@@ -250,7 +250,7 @@ impl Link<'_> {
             return FetchOutcome::Undecided;
         }
         let routes = mesh.routes.current();
-        let standing = Standing::of(&routes.view, mesh.is_settled(), fetch);
+        let standing = Standing::of(&routes.view, mesh.is_settled_in(&routes.view), fetch);
         if fetch.access && standing != Standing::Stranger {
             mesh.touch_if_due(&fetch.id);
         }

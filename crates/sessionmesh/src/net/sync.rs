@@ -196,10 +196,10 @@ impl Sync {
     fn done(&self, role: PassRole, view: &View, agreed: bool, strays: &[(SessionId, u64)]) {
         // A pass on a link that was replaced says nothing of the one in its place.
         let Some(waits) = self.peer.outbox_on(self.link, |outbox| outbox.pass_done(role)) else { return };
-        for wait in waits {
-            wait.ack();
-        }
         let boot = self.peer.boot;
+        for wait in waits {
+            wait.passed(view, boot);
+        }
         let agreed = agreed && self.view() == view.hash();
         if agreed {
             self.mesh.confirm_strays(view, boot, strays);

@@ -52,7 +52,7 @@ impl Sessions {
         }
         let change = self.with_absolute_end(change);
         let id = self.mint()?;
-        let wait = AckWait::new(level);
+        let wait = AckWait::new(level, id);
         let waiting = (level != AckLevel::Async).then(|| wait.clone());
         let streams = mesh.routes.streams(waiting, os::mono());
         let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
@@ -106,7 +106,7 @@ impl Sessions {
             Err(error) => return (None, Err(error.into())),
         }
         let level = self.level.max(AckLevel::One);
-        let wait = AckWait::new(level);
+        let wait = AckWait::new(level, *id);
         let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
         let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
             Ok((end, record)) => {
@@ -129,7 +129,7 @@ impl Sessions {
             let outcome = Outcome { have: 1, want: 1 };
             return Ok(Committed { id: *id, outcome, version: None });
         }
-        let wait = AckWait::new(level);
+        let wait = AckWait::new(level, *id);
         let now = os::now();
         let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
         commit::resend(&mesh.table, &streams, now, *id);
@@ -205,7 +205,7 @@ impl Sessions {
             Err(error) => return Err(error),
         };
 
-        let wait = AckWait::new(level);
+        let wait = AckWait::new(level, *id);
         let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
         // The session goes on: its end under the old id is nothing to announce.
         let destroyed = commit::destroy(&mesh.table, &streams, mesh.origin(), *id, true);

@@ -70,7 +70,7 @@ impl Mesh {
                 view: &routes.view,
                 members: &members,
                 doubting: self.is_doubting(),
-                settled: self.is_settled(),
+                settled: self.is_settled_in(&routes.view),
             };
             match lookup.poll(standpoint, &self.table, here, os::mono()) {
                 LookUpStep::Ask(number, boot, fetch) => answers.ask(number, routes.peer(boot), fetch),

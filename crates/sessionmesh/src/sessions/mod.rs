@@ -91,7 +91,7 @@ impl Sessions {
                 }
                 // Others hold the session now: they must have the write.
                 Waited::Deserted => {
-                    wait = AckWait::new(level);
+                    wait = AckWait::new(level, id);
                     let now = os::now();
                     let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
                     commit::resend(&mesh.table, &streams, now, id);

@@ -115,7 +115,7 @@ impl Sessions {
     pub async fn touch(&self, id: &SessionId) -> Result<Committed, CommitError> {
         self.load(id).await?.ok_or(CommitError::NotFound)?;
         let mesh = &*self.mesh;
-        let wait = AckWait::new(self.level);
+        let wait = AckWait::new(self.level, *id);
         let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
         let version = commit::touch(&mesh.table, &streams, mesh.origin(), *id)?;
         count(&mesh.counters.touches);
@@ -136,7 +136,7 @@ impl Sessions {
         if let Err(error) = self.check_alone(self.level) {
             return Some(Err(error));
         }
-        let wait = AckWait::new(self.level);
+        let wait = AckWait::new(self.level, *id);
         let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
         let committed = commit::change(&mesh.table, &streams, mesh.origin(), *id, |record| {
             let fresh = record.and_then(Record::live).is_none_or(|state| still(state.attributes()));

@@ -326,3 +326,38 @@ fn a_logout_is_final_whoever_tells_of_it() {
     world.member(3).table.with(&id, |slot| Record::destroy(slot, true, |_| end)).unwrap();
     assert_eq!(world.look_up(1, id).0, Verdict::Absent, "though a live copy is left on n4");
 }
+
+/// A visitor's copy may go at any time, also while two holders answer with what they have beyond it.
+#[test]
+fn differences_to_a_copy_that_is_gone_are_no_denial() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    world.put(2, id);
+    let record = world.member(2).table.read(&id, |record| record.cloned());
+    for number in [1, 3] {
+        let record = record.clone();
+        world.member(number).table.with(&id, |slot| *slot = record);
+    }
+    let now = world.now;
+    let [me, first, second, ..] = &world.members[..] else { unreachable!() };
+    let here =
+        || me.table.read(&id, |record| record.and_then(Record::live).map_or(Here::Unknown, |_| Here::Live));
+    let members = [boot(2), boot(3)];
+    let standpoint = Standpoint { view: &me.view, members: &members, doubting: false, settled: true };
+    let mut lookup = LookUp::new(id, true, TIMES, now.mono);
+    let mut asked = Vec::new();
+    for wait in [Duration::ZERO, TIMES.hedge] {
+        let LookUpStep::Ask(number, _, fetch) = lookup.poll(standpoint, &me.table, here, now.mono + wait)
+        else {
+            panic!("both holders are asked")
+        };
+        asked.push((number, fetch));
+    }
+    me.table.with(&id, |slot| *slot = None);
+    for ((number, fetch), holder) in asked.iter().zip([first, second]) {
+        let answer = fetch::answer(&holder.table, fetch, Standing::Settled, now);
+        let _ = lookup.handle_answer(*number, Some(answer), &me.table, &world.clock, here, now);
+    }
+    let next = lookup.poll(standpoint, &me.table, here, now.mono + TIMES.hedge);
+    assert!(!matches!(next, LookUpStep::Done(_)), "{next:?}");
+}
