@@ -9,7 +9,6 @@ use std::time::Duration;
 use sessionmesh_core::membership::{
     Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassRole,
 };
-use sessionmesh_core::placement::View;
 use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal};
 use sessionmesh_core::{BootId, DropCause, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -85,7 +84,6 @@ pub(crate) struct Control {
     inputs: mpsc::UnboundedReceiver<Input>,
     beacons: Arc<Beacons>,
     peers: HashMap<BootId, Arc<Peer>>,
-    view: View,
     next_link: LinkId,
     verdicts: HashMap<LinkId, oneshot::Sender<Result<(), Refusal>>>,
     attaching: HashMap<LinkId, oneshot::Sender<Attached>>,
@@ -102,7 +100,6 @@ impl Control {
         beacons: Arc<Beacons>,
     ) -> Self {
         Self {
-            view: node.view().clone(),
             mesh,
             node,
             inputs,
@@ -256,10 +253,7 @@ impl Control {
                 }
             }
             Action::Remove { boot, cause } => self.remove(boot, cause),
-            Action::Publish(view) => {
-                self.view = view;
-                self.publish();
-            }
+            Action::Publish => self.publish(),
             Action::Beat => self.beacons.set(self.node.beacon()),
             Action::Tell(contacts) => {
                 for peer in self.peers.values() {
@@ -280,9 +274,9 @@ impl Control {
     }
 
     fn open(&mut self, member: &MemberInfo, link: LinkId, now: Instant) {
-        let Some(attach) = self.attaching.remove(&link) else { return };
         let outbox_bytes = self.mesh.config.outbox_bytes;
         let peer = self.peers.entry(member.boot).or_insert_with(|| Peer::new(member, outbox_bytes)).clone();
+        let Some(attach) = self.attaching.remove(&link) else { return self.publish() };
         // The stream opens before the routes name it, and both before any pass is summed up.
         let (sync, passes) = mpsc::channel(PASS_QUEUE);
         let wake = peer.attach(link, sync.clone(), now);
@@ -303,9 +297,16 @@ impl Control {
         tracing::debug!(member = %peer.name, ?cause, "streams closed");
     }
 
+    /// Members and streams change in one step: a commit that found a holder without a stream would not
+    /// wait for it, nor for the one in its place.
     fn publish(&self) {
+        let view = self.node.view();
+        // The last of what the membership has decided at once completes it.
+        if !view.members().all(|boot| boot == self.mesh.me.boot || self.peers.contains_key(&boot)) {
+            return;
+        }
         let peers = self.peers.values().cloned().collect();
-        self.mesh.routes.publish(RouteTable { view: self.view.clone(), peers });
+        self.mesh.routes.publish(RouteTable { view: view.clone(), peers });
     }
 
     /// Streams that stand still: try another connection, and be slow to let sessions expire.

@@ -160,7 +160,7 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
 }
 
 /// Asks the other holders for the rest of a session whose origin did not send it.
-async fn complete(mesh: &Mesh, id: SessionId) {
+pub(crate) async fn complete(mesh: &Mesh, id: SessionId) {
     if !matches!(mesh.look_up(&id, false).await, Ok(None)) {
         return;
     }

@@ -9,6 +9,7 @@ use sessionmesh_core::session::Record;
 use sessionmesh_core::{BootId, SessionId};
 
 use crate::ack::AckWait;
+use crate::expiry::complete;
 use crate::mesh::{Mesh, Phase};
 use crate::os;
 use crate::stats::{add, count};
@@ -38,6 +39,9 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             |wait| wait.is_lost(),
         );
         for id in send {
+            if mesh.table.read(&id, |record| record.is_some_and(Record::is_partial)) {
+                complete(&mesh, id).await;
+            }
             mesh.send_stray(id);
         }
         for id in drop {
@@ -54,7 +58,7 @@ impl Mesh {
             return;
         }
         // A joining node collects what it will hold.
-        if !matches!(*self.phase.borrow(), Phase::Joining(_)) {
+        if routes.view.am_ready() || !matches!(*self.phase.borrow(), Phase::Joining(_)) {
             self.routes.strays().arrived(*id, os::mono());
         }
     }

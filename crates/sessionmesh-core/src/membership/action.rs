@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::member::{MemberInfo, MemberState};
-use crate::placement::{Mode, Seat, View};
+use crate::placement::{Mode, Seat};
 use crate::wire::{Contact, Hello, Refusal, RefusalReason};
 use crate::{BootId, DropCause, NodeName};
 
@@ -85,8 +85,8 @@ pub enum Action {
         /// Why.
         cause: DropCause,
     },
-    /// The members changed, or this node has compared with all of them.
-    Publish(View),
+    /// The members changed, or this node has compared with all of them: see [`super::Node::view`].
+    Publish,
     /// What heartbeats say changed: send one at once.
     Beat,
     /// Members changed: tell all members on.

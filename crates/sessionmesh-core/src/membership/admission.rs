@@ -252,13 +252,10 @@ impl Node {
             let (name, address) = (info.name.clone(), info.address);
             self.events.push_back(Event::MemberAdmitted { boot, name, address });
         }
-        // In this order: a pass that begins on the link finds its node in the view.
-        if fresh {
-            self.publish(now);
-        }
         self.actions.push_back(Action::Open { member: info, link });
         self.set_member_state(boot, hello.state, now);
         if fresh {
+            self.publish(now);
             self.actions.push_back(Action::Tell(self.contacts()));
         }
         self.handle_told(&hello.members, now);

@@ -387,7 +387,7 @@ impl Node {
             return;
         }
         self.view = view;
-        self.actions.push_back(Action::Publish(self.view.clone()));
+        self.actions.push_back(Action::Publish);
         if moved {
             self.view_changed_at = now;
             self.compare_in_new_view(now);

@@ -182,6 +182,16 @@ impl View {
         self.earlier.is_empty()
     }
 
+    /// The ready members, and then the joining ones.
+    pub fn members(&self) -> impl Iterator<Item = BootId> {
+        self.ready.iter().chain(&self.joining).map(|seat| seat.boot)
+    }
+
+    /// Whether this node is ready.
+    pub fn am_ready(&self) -> bool {
+        self.ready.iter().any(|seat| seat.boot == self.me)
+    }
+
     /// Whether this is the node whose view it is.
     pub fn is_me(&self, boot: BootId) -> bool {
         self.me == boot

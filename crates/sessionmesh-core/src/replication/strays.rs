@@ -29,7 +29,8 @@ struct Known<W> {
     /// Since when there is more here than what came from a holder or is waited for.
     unsent_since: Option<Instant>,
     waits: Vec<W>,
-    used_at: Instant,
+    /// By a request; a copy that is used again and again is kept.
+    used_at: Option<Instant>,
 }
 
 impl<W> Default for Strays<W> {
@@ -55,21 +56,20 @@ impl<W> Strays<W> {
 
     fn known_mut(&mut self, id: SessionId, now: Instant, fresh: bool) -> &mut Known<W> {
         let unsent_since = (!fresh).then_some(now);
-        let known = self.known.entry(id).or_insert(Known { unsent_since, waits: Vec::new(), used_at: now });
-        known.used_at = now;
-        known
+        self.known.entry(id).or_insert(Known { unsent_since, waits: Vec::new(), used_at: None })
     }
 
     /// A request loaded a session that is not held here. `fresh`: nothing of it was here before, and
     /// a holder in this view gave it.
     pub fn visited(&mut self, id: SessionId, view: &View, fresh: bool, now: Instant) {
         let fresh = fresh && self.view == view.hash();
-        self.known_mut(id, now, fresh);
+        self.known_mut(id, now, fresh).used_at = Some(now);
     }
 
     /// A request wrote to a session that is not held here.
     pub fn written(&mut self, id: SessionId, wait: W, now: Instant, is_everywhere: impl Fn(&W) -> bool) {
         let known = self.known_mut(id, now, false);
+        known.used_at = Some(now);
         known.waits.retain(|wait| !is_everywhere(wait));
         if known.waits.len() == MAX_WAITS {
             known.waits.clear();
@@ -109,9 +109,10 @@ impl<W> Strays<W> {
                 known.waits.clear();
                 known.unsent_since.get_or_insert(now);
             }
+            let rested = known.used_at.is_none_or(|at| now - at >= rest);
             match known.unsent_since {
                 Some(since) if now - since >= patience => send.push(*id),
-                None if known.waits.is_empty() && now - known.used_at >= rest => drop.push(*id),
+                None if known.waits.is_empty() && rested => drop.push(*id),
                 _ => {}
             }
         }

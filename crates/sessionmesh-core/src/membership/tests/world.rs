@@ -298,7 +298,7 @@ impl World {
                 self.kill(index);
                 self.processes[index].stopped = Some(fatal);
             }
-            Action::Open { .. } | Action::Remove { .. } | Action::Publish(_) | Action::Empty => {}
+            Action::Open { .. } | Action::Remove { .. } | Action::Publish | Action::Empty => {}
         }
     }
 
