@@ -226,7 +226,7 @@ impl Mesh {
                 copies,
                 wanted,
                 settled: self.is_settled_in(&routes.view),
-                visited: self.routes.strays().known(),
+                visited: self.routes.strays(|strays| strays.known()),
                 rebalances: self.counters.rebalances(),
             },
             records: self.table.len(),

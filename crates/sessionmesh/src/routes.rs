@@ -1,6 +1,6 @@
 //! Where a session's changes go: published by the control task, read by every commit.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use sessionmesh_core::placement::{Mode, View};
@@ -44,13 +44,14 @@ impl Routes {
     }
 
     pub(crate) fn publish(&self, table: RouteTable) {
-        self.strays().enter(&table.view);
+        self.strays(|strays| strays.enter(&table.view));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
-    /// This node's copies of sessions that it does not hold. Never asked for a session while held.
-    pub(crate) fn strays(&self) -> MutexGuard<'_, Strays<Arc<AckWait>>> {
-        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This node's copies of sessions that it does not hold. A closure, so that no guard is held while a
+    /// session's lock is taken; the other way round is right.
+    pub(crate) fn strays<R>(&self, f: impl FnOnce(&mut Strays<Arc<AckWait>>) -> R) -> R {
+        f(&mut self.strays.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The streams of one commit.
@@ -90,7 +91,8 @@ impl Streams for CommitStreams<'_> {
             // A visitor keeps its copy until all holders have what it wrote.
             let wait = wait.get_or_insert_with(|| AckWait::new(AckLevel::Async, *id));
             wait.follow();
-            self.routes.strays().written(*id, wait.clone(), self.now, |wait| wait.is_everywhere());
+            let is_everywhere = |wait: &Arc<AckWait>| wait.is_everywhere();
+            self.routes.strays(|strays| strays.written(*id, wait.clone(), self.now, is_everywhere));
         }
         table.view.receivers(id, |boot, holds| {
             if let Some(peer) = table.peer(boot) {

@@ -31,13 +31,11 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let (send, drop) = mesh.routes.strays().due(
-            os::mono(),
-            patience,
-            rest,
-            |wait| wait.is_everywhere(),
-            |wait| wait.is_lost(),
-        );
+        let (is_everywhere, is_lost) =
+            (|wait: &Arc<AckWait>| wait.is_everywhere(), |wait: &Arc<AckWait>| wait.is_lost());
+        let now = os::mono();
+        let (send, drop) =
+            mesh.routes.strays(|strays| strays.due(now, patience, rest, is_everywhere, is_lost));
         for id in send {
             if mesh.table.read(&id, |record| record.is_some_and(Record::is_partial)) {
                 complete(&mesh, id).await;
@@ -59,7 +57,8 @@ impl Mesh {
         }
         // A joining node collects what it will hold.
         if routes.view.am_ready() || !matches!(*self.phase.borrow(), Phase::Joining(_)) {
-            self.routes.strays().arrived(*id, os::mono());
+            let now = os::mono();
+            self.routes.strays(|strays| strays.arrived(*id, now));
         }
     }
 
@@ -67,7 +66,7 @@ impl Mesh {
     fn send_stray(&self, id: SessionId) {
         let now = os::now();
         if self.routes.current().view.i_hold(&id) {
-            self.routes.strays().forget(&id);
+            self.routes.strays(|strays| strays.forget(&id));
             return;
         }
         let wait = AckWait::new(AckLevel::Async, id);
@@ -75,21 +74,23 @@ impl Mesh {
         let streams = self.routes.streams(Some(wait.clone()), now.mono);
         if commit::resend(&self.table, &streams, now, id) {
             count(&self.counters.strays_sent);
-            self.routes.strays().sent(id, wait);
+            self.routes.strays(|strays| strays.sent(id, wait));
         } else if self.table.read(&id, |record| record.is_none()) {
-            self.routes.strays().forget(&id);
+            self.routes.strays(|strays| strays.forget(&id));
         }
     }
 
     fn drop_known_stray(&self, id: &SessionId) {
         self.table.with(id, |slot| {
             let stays = self.routes.current().view.i_hold(id);
-            let mut strays = self.routes.strays();
-            if stays || slot.is_none() {
-                strays.forget(id);
-            } else if slot.as_ref().is_some_and(|record| !record.is_partial())
-                && strays.release(id, |wait| wait.is_everywhere())
-            {
+            let whole = slot.as_ref().is_some_and(|record| !record.is_partial());
+            let goes = self.routes.strays(|strays| {
+                if stays || slot.is_none() {
+                    strays.forget(id);
+                }
+                whole && strays.release(id, |wait| wait.is_everywhere())
+            });
+            if goes {
                 *slot = None;
                 count(&self.counters.strays_dropped);
             }
@@ -100,7 +101,7 @@ impl Mesh {
     pub(crate) fn confirm_strays(&self, view: &View, by: BootId, strays: &[(SessionId, u64)]) {
         let mut dropped = 0;
         for batch in strays.chunks(BATCH) {
-            let everywhere = self.routes.strays().confirm(view, by, batch);
+            let everywhere = self.routes.strays(|strays| strays.confirm(view, by, batch));
             for (id, digest) in everywhere {
                 dropped += u64::from(self.drop_stray(&id, digest));
             }
@@ -115,7 +116,7 @@ impl Mesh {
             let goes = slot.as_ref().is_some_and(unchanged) && !self.routes.current().view.i_hold(id);
             if goes {
                 *slot = None;
-                self.routes.strays().forget(id);
+                self.routes.strays(|strays| strays.forget(id));
             }
             goes
         })

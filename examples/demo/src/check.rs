@@ -1,4 +1,4 @@
-//! The demo for a machine: the whole story, step by step, each step checked.
+//! The demo for a machine: the whole story, step by step, each step checked. The same in both modes.
 
 #![allow(clippy::disallowed_methods)] // Steps are timed on the wall of the one who watches.
 
@@ -99,7 +99,11 @@ async fn tell(args: &Args, nodes: &mut Nodes, front: SocketAddr) -> Result<(), E
 
     browser.post(front, "/put?k=item1&v=tea").await?;
     let cookie = browser.cookie.clone().ok_or("no session cookie was set")?;
-    story.tell("the first item makes a session");
+    let session = browser.session(front).await?.ok_or("the session is gone")?;
+    let held = session["holders"].as_array().map_or(0, Vec::len);
+    let expected = if args.mode == "all-peers" { NODES } else { 2 };
+    expect(held == expected, || format!("held by {expected} nodes, expected of {session}"))?;
+    story.tell(&format!("the first item makes a session, held by {held} of {NODES} nodes"));
 
     let mut served = BTreeSet::new();
     for _ in 0..2 * NODES {

@@ -35,7 +35,7 @@ struct Args {
     /// Who must have a write before it is answered: async, one or all.
     #[arg(long, default_value = "all", value_parser = ["async", "one", "all"])]
     ack: String,
-    /// How sessions are placed.
+    /// all-peers: every node holds every session; backup-only: two of the three do.
     #[arg(long, default_value = "all-peers", value_parser = ["all-peers", "backup-only"])]
     mode: String,
     /// Find each other by seeds, though multicast would work.

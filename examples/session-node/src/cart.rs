@@ -47,6 +47,13 @@ async fn page(State(node): State<Node>, session: Session) -> Result<Html<String>
         Some(id) => format!("{}…", &id.to_string()[..6]),
         None => "none yet: add something".into(),
     };
+    let holders: Vec<String> = match session.id() {
+        Some(id) => {
+            let id = sessionmesh::SessionId::from_bytes(id.0.to_le_bytes());
+            node.cluster.holders(&id).iter().map(ToString::to_string).collect()
+        }
+        None => Vec::new(),
+    };
     let me = node.cluster.name();
     let mut members: Vec<(String, String)> = node
         .cluster
@@ -76,6 +83,7 @@ async fn page(State(node): State<Node>, session: Session) -> Result<Html<String>
     let html = include_str!("cart.html")
         .replace("{{node}}", me.as_str())
         .replace("{{id}}", &id)
+        .replace("{{holders}}", &holders.join(", "))
         .replace("{{members}}", &members)
         .replace("{{items}}", &items)
         .replace("{{goods}}", &goods);

@@ -96,7 +96,8 @@ impl Mesh {
     /// from a holder.
     fn note_visit(&self, id: &SessionId, routes: &RouteTable, fresh: bool) {
         if routes.view.mode() != Mode::AllPeers && !routes.view.i_hold(id) {
-            self.routes.strays().visited(*id, &routes.view, fresh, os::mono());
+            let now = os::mono();
+            self.routes.strays(|strays| strays.visited(*id, &routes.view, fresh, now));
         }
     }
 }
