@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
-    /// holds (at most `leave_timeout`), in backup-only mode on as many other nodes as the mode asks for,
+    /// holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes as the mode asks for,
     /// says goodbye, and stops. A second call waits for the first.
     ///
     /// # Errors
@@ -144,24 +144,31 @@ impl Cluster {
             let behind = routes.peers.iter().filter(|peer| !peer.outbox(|outbox| outbox.is_drained()));
             behind.map(|peer| peer.name.clone()).collect()
         };
-        let compared = || mesh.compared.load(Ordering::Acquire) && behind().is_empty();
-        let drained = async {
-            // The cheap question first: the other looks at every session.
-            while !compared() || mesh.left_to_hand_over() > 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        let begun = os::mono();
+        let (mut least, mut moved, mut progress_at) = (u64::MAX, 0, begun);
+        let result = loop {
+            let compared = mesh.compared.load(Ordering::Acquire);
+            let left = mesh.left_to_hand_over() as u64;
+            if compared && left == 0 && behind().is_empty() {
+                break Ok(());
             }
-        };
-        let result = match tokio::time::timeout(mesh.config.leave_timeout, drained).await {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                let error = LeaveError {
-                    after: mesh.config.leave_timeout,
-                    behind: behind(),
-                    strays: mesh.left_to_hand_over(),
-                };
+            let routes = mesh.routes.current();
+            let unacked: u64 =
+                routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().unacked)).sum();
+            let remaining = left + unacked + u64::from(!compared);
+            let now = os::mono();
+            let pass_bytes = mesh.counters.pass_bytes_sent.load(Ordering::Relaxed);
+            if remaining < least || pass_bytes > moved {
+                (least, moved, progress_at) = (remaining.min(least), pass_bytes, now);
+            }
+            // Many sessions take their time; only one who gets nowhere is given up.
+            if now - progress_at >= mesh.config.leave_timeout {
+                let strays = mesh.left_to_hand_over();
+                let error = LeaveError { after: now - begun, behind: behind(), strays };
                 fault(mesh, "left early", "leave_timeout", &error);
-                Err(error)
+                break Err(error);
             }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         };
         self.say_goodbye().await;
         mesh.stop.send_replace(true);

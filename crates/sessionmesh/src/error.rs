@@ -81,8 +81,8 @@ pub enum ClusterError {
 /// A node has left before all members were known to have everything that it held.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "left after {after:?} (leave_timeout) with members that may lack sessions of this node: {}; {strays} sessions \
-     not handed over",
+    "left after {after:?}, at last without progress (leave_timeout), with members that may lack sessions of this node: \
+     {}; {strays} sessions not handed over",
     list(behind)
 )]
 pub struct LeaveError {

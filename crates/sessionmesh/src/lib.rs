@@ -38,6 +38,7 @@ mod expiry;
 mod mesh;
 mod net;
 mod os;
+mod pace;
 mod peer;
 mod routes;
 mod sessions;

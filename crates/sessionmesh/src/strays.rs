@@ -12,12 +12,15 @@ use crate::ack::AckWait;
 use crate::expiry::complete;
 use crate::mesh::{Mesh, Phase};
 use crate::os;
+use crate::pace::Pace;
 use crate::stats::{add, count};
 
 /// What came while two nodes saw different members is sent on only if they still do after so long.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// A visitor keeps its copy for so long after the last request: the next load moves only what changed.
 const REST: Duration = Duration::from_secs(5);
+/// More records than this are not looked at one by one.
+const MANY: usize = 16 << 10;
 /// Strays confirmed under one lock.
 const BATCH: usize = 256;
 
@@ -98,13 +101,16 @@ impl Mesh {
     }
 
     /// A pass is done in which both sides saw this view: a member has these now.
-    pub(crate) fn confirm_strays(&self, view: &View, by: BootId, strays: &[(SessionId, u64)]) {
+    pub(crate) async fn confirm_strays(&self, view: &View, by: BootId, strays: &[(SessionId, u64)]) {
         let mut dropped = 0;
+        let mut pace = Pace::default();
         for batch in strays.chunks(BATCH) {
+            let begun = os::mono();
             let everywhere = self.routes.strays(|strays| strays.confirm(view, by, batch));
             for (id, digest) in everywhere {
                 dropped += u64::from(self.drop_stray(&id, digest));
             }
+            pace.rest(self, os::mono() - begun).await;
         }
         add(&self.counters.strays_dropped, dropped);
     }
@@ -122,11 +128,16 @@ impl Mesh {
         })
     }
 
-    /// Sessions that a leaving node must not take with it. Scans everything.
+    /// Sessions that a leaving node must not take with it.
     pub(crate) fn left_to_hand_over(&self) -> usize {
         let alone = self.routes.current().view.ready() == 0;
         if self.me.mode == Mode::AllPeers || alone {
             return 0;
+        }
+        // Asked again and again: of many it is enough to know that there are.
+        let known = self.table.len().saturating_sub(self.unknown_ends().len());
+        if known > MANY {
+            return known;
         }
         let mut left = 0;
         self.table.for_each(|id, record| {

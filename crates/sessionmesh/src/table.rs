@@ -8,6 +8,9 @@ use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::Record;
 
+/// A scan of all sessions holds one shard at a time: requests to its sessions wait meanwhile.
+const SHARDS: usize = 256;
+
 /// All records of this node.
 #[derive(Debug)]
 pub(crate) struct SessionTable {
@@ -16,7 +19,8 @@ pub(crate) struct SessionTable {
 
 impl SessionTable {
     pub(crate) fn new() -> Self {
-        Self { map: DashMap::with_hasher(foldhash::fast::RandomState::default()) }
+        let hasher = foldhash::fast::RandomState::default();
+        Self { map: DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher, SHARDS) }
     }
 
     /// Records of any kind: sessions, ends, parts.

@@ -1,8 +1,9 @@
 //! The state of a session that has not been destroyed.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::attributes::{Attribute, Attributes};
 use super::delta::Delta;
@@ -166,10 +167,11 @@ impl SessionState {
         if let Some(end) = self.idle_end() {
             return end_digest(end);
         }
-        let mut hash = Xxh3::new();
+        // One buffer and one call: a pass does this for every session.
+        let mut bytes = Vec::with_capacity(256);
         let mut write = |stamp: Stamp| {
-            hash.update(&stamp.hlc.get().to_le_bytes());
-            hash.update(&stamp.origin.get().to_le_bytes());
+            bytes.extend_from_slice(&stamp.hlc.get().to_le_bytes());
+            bytes.extend_from_slice(&stamp.origin.get().to_le_bytes());
         };
         write(self.limits.stamp);
         write(self.touch.stamp);
@@ -177,11 +179,11 @@ impl SessionState {
             write(attribute.stamp);
         }
         for (name, _) in self.attributes.present() {
-            hash.update(&(name.len() as u32).to_le_bytes());
-            hash.update(name.as_bytes());
+            bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(name.as_bytes());
         }
-        hash.update(&[u8::from(self.partial)]);
-        hash.digest()
+        bytes.push(u8::from(self.partial));
+        xxh3_64(&bytes)
     }
 
     /// Forgets removal marks that are older than any cut, or too many, and boots that are gone.
@@ -202,14 +204,15 @@ impl SessionState {
 }
 
 pub(super) fn end_digest(end: End) -> u64 {
-    let mut hash = Xxh3::new();
-    hash.update(match end.cause {
+    let cause: &[u8; 9] = match end.cause {
         EndCause::Destroyed => b"destroyed",
-        EndCause::Expired => b"expired",
-    });
+        EndCause::Expired => b"expired..",
+    };
     // Two nodes may destroy one session at once; either end is as good to users, and both merge to
     // one, so the stamp is part of the hash and a pass brings them together.
-    hash.update(&end.stamp.hlc.get().to_le_bytes());
-    hash.update(&end.stamp.origin.get().to_le_bytes());
-    hash.digest()
+    let mut bytes = [0; 25];
+    bytes[..9].copy_from_slice(cause);
+    bytes[9..17].copy_from_slice(&end.stamp.hlc.get().to_le_bytes());
+    bytes[17..].copy_from_slice(&end.stamp.origin.get().to_le_bytes());
+    xxh3_64(&bytes)
 }

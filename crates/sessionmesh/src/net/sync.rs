@@ -17,6 +17,7 @@ use crate::control::Input;
 use crate::events::fault;
 use crate::mesh::Mesh;
 use crate::os;
+use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::stats::{add, count};
 
@@ -39,13 +40,14 @@ pub(crate) async fn run(
     link: LinkId,
     mut inputs: mpsc::Receiver<SyncInput>,
 ) {
-    let mut sync = Sync { mesh, peer, link, next: 0, driving: None, answering: None };
+    let mut sync = Sync { mesh, peer, link, next: 0, driving: None, answering: None, pace: Pace::default() };
     loop {
         let waited = if sync.driving.is_some() { PATIENCE } else { Duration::MAX };
-        let handled = match tokio::time::timeout(waited, inputs.recv()).await {
+        let input = tokio::time::timeout(waited, inputs.recv()).await;
+        let handled = match input {
             Ok(Some(SyncInput::Start)) => sync.start().await,
             Ok(Some(SyncInput::Request(request))) => sync.answer(request).await,
-            Ok(Some(SyncInput::Reply(reply))) => sync.go_on(reply),
+            Ok(Some(SyncInput::Reply(reply))) => sync.go_on(reply).await,
             Ok(None) => break,
             Err(_) => {
                 fault(&sync.mesh, "pass given up", "no progress", &sync.peer.name);
@@ -68,6 +70,7 @@ struct Sync {
     next: u64,
     driving: Option<Pass<PassDriver>>,
     answering: Option<Pass<PassResponder>>,
+    pace: Pace,
 }
 
 struct Pass<P> {
@@ -133,7 +136,7 @@ impl Sync {
         }
     }
 
-    fn go_on(&mut self, reply: PassReply) -> Result<(), PeerMisbehaved> {
+    async fn go_on(&mut self, reply: PassReply) -> Result<(), PeerMisbehaved> {
         let mesh = &self.mesh;
         let Some(pass) = &mut self.driving else { return Ok(()) };
         // An answer to a pass that was given up.
@@ -144,10 +147,12 @@ impl Sync {
             self.give_up();
             return Ok(());
         }
+        let begun = os::mono();
         pass.hear(reply.view);
         pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, os::now())?;
         if !pass.side.is_done() {
             self.ask();
+            self.pace.rest(&self.mesh, os::mono() - begun).await;
             return Ok(());
         }
         let stats = pass.side.stats();
@@ -160,7 +165,7 @@ impl Sync {
         add(&counters.pass_strays, stats.strays);
         tracing::debug!(member = %self.peer.name, ?stats, "pass done");
         if let Some(Pass { side, view, agreed, .. }) = self.driving.take() {
-            self.done(PassRole::Driver, &view, agreed, side.strays());
+            self.done(PassRole::Driver, &view, agreed, side.strays()).await;
         }
         Ok(())
     }
@@ -173,6 +178,7 @@ impl Sync {
             let (view, summary) = self.summary().await;
             self.answering = Some(Pass { number, side: PassResponder::new(summary), view, agreed: true });
         }
+        let begun = os::mono();
         let close = step == PassStep::Close;
         let reply = match &mut self.answering {
             Some(pass) if pass.number == number => {
@@ -187,13 +193,15 @@ impl Sync {
         add(&self.mesh.counters.pass_bytes_sent, bytes);
         if let Some(Pass { side, view, agreed, .. }) = self.answering.take_if(|_| done) {
             count(&self.mesh.counters.passes_answered);
-            self.done(PassRole::Responder, &view, agreed, side.strays());
+            self.done(PassRole::Responder, &view, agreed, side.strays()).await;
+        } else {
+            self.pace.rest(&self.mesh, os::mono() - begun).await;
         }
         Ok(())
     }
 
     /// Both sides hold what the other held when the pass began; `strays`: what was here for the other.
-    fn done(&self, role: PassRole, view: &View, agreed: bool, strays: &[(SessionId, u64)]) {
+    async fn done(&self, role: PassRole, view: &View, agreed: bool, strays: &[(SessionId, u64)]) {
         // A pass on a link that was replaced says nothing of the one in its place.
         let Some(waits) = self.peer.outbox_on(self.link, |outbox| outbox.pass_done(role)) else { return };
         let boot = self.peer.boot;
@@ -202,7 +210,7 @@ impl Sync {
         }
         let agreed = agreed && self.view() == view.hash();
         if agreed {
-            self.mesh.confirm_strays(view, boot, strays);
+            self.mesh.confirm_strays(view, boot, strays).await;
         }
         self.mesh.tell(Input::PassDone { boot, role, agreed });
     }

@@ -18,7 +18,7 @@ pub use responder::PassResponder;
 pub use summary::Summary;
 
 /// About how many bytes of records travel in one message.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 /// Sums or lists asked for in one request.
 const PREFIXES_PER_REQUEST: usize = 64;
 /// Strays named in one message.
