@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mesh::{Mesh, Phase};
+use crate::mesh::Mesh;
 
 /// For each moment of work, so many of rest.
 const REST: u32 = 4;
@@ -17,9 +17,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Rests after work, unless all that the node has to do is to join.
+    /// Rests after work, unless this node serves nobody: it joins or leaves.
     pub(crate) async fn rest(&mut self, mesh: &Mesh, worked: Duration) {
-        if matches!(*mesh.phase.borrow(), Phase::Joining(_)) {
+        if mesh.check_serving().is_err() {
             self.debt = Duration::ZERO;
             return;
         }
