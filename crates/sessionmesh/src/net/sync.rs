@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::{LinkId, PassRole};
-use sessionmesh_core::placement::{Share, View};
-use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary};
-use sessionmesh_core::session::Record;
+use sessionmesh_core::placement::View;
+use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary, SummaryBuilder};
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
 use tokio::sync::mpsc;
 
@@ -20,6 +19,7 @@ use crate::os;
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::stats::{add, count};
+use crate::table::LAST_PART;
 
 /// A pass without any progress for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,19 +97,23 @@ impl Drop for Sync {
 }
 
 impl Sync {
-    /// Sums up what is here for the member, off the threads that serve requests.
-    async fn summary(&self) -> (View, Summary) {
-        let mesh = self.mesh.clone();
-        let member = self.peer.boot;
+    /// Sums up what is here for the member.
+    async fn summary(&mut self) -> (View, Summary) {
+        let mesh = &self.mesh;
         let view = mesh.routes.current().view.clone();
         // Ends of ids that nobody knew are this node's own business, and forgotten soon.
         let unknown: HashSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
-        let seen = view.clone();
-        let share = move |id: &SessionId, record: &Record| {
-            if record.is_partial() || unknown.contains(id) { Share::Neither } else { seen.share(id, member) }
-        };
-        let summary = tokio::task::spawn_blocking(move || Summary::collect(&mesh.table, share)).await;
-        (view, summary.unwrap_or_default())
+        let mut summary = SummaryBuilder::default();
+        for part in 0..=LAST_PART {
+            let begun = os::mono();
+            mesh.table.for_each_in(part, |id, record| {
+                if !record.is_partial() && !unknown.contains(id) {
+                    summary.add(id, record, view.share(id, self.peer.boot));
+                }
+            });
+            self.pace.rest(mesh, os::mono() - begun).await;
+        }
+        (view, summary.finish())
     }
 
     fn view(&self) -> u64 {
@@ -178,8 +182,8 @@ impl Sync {
             let (view, summary) = self.summary().await;
             self.answering = Some(Pass { number, side: PassResponder::new(summary), view, agreed: true });
         }
-        let begun = os::mono();
         let close = step == PassStep::Close;
+        let begun = os::mono();
         let reply = match &mut self.answering {
             Some(pass) if pass.number == number => {
                 pass.hear(their_view);

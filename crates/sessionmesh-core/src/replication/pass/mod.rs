@@ -15,7 +15,7 @@ mod summary;
 
 pub use driver::{PassDriver, PassStats};
 pub use responder::PassResponder;
-pub use summary::Summary;
+pub use summary::{Summary, SummaryBuilder};
 
 /// About how many bytes of records travel in one message.
 const BATCH_BYTES: usize = 64 << 10;

@@ -19,25 +19,43 @@ pub struct Summary {
     strays: Vec<(SessionId, u64)>,
 }
 
-impl Summary {
-    /// Of a table's records, by what `share` says of each.
-    pub fn collect(table: &impl Table, mut share: impl FnMut(&SessionId, &Record) -> Share) -> Self {
-        let (mut entries, mut strays) = (Vec::new(), Vec::new());
-        table.for_each(|id, record| match share(id, record) {
-            Share::Both => entries.push((*id, record.digest())),
-            Share::Stray => strays.push((*id, record.digest())),
+/// A summary being made, perhaps with rests in between.
+#[derive(Debug, Default)]
+pub struct SummaryBuilder(Summary);
+
+impl SummaryBuilder {
+    /// Adds a record, if the other node has to do with it. Records may come in any order.
+    pub fn add(&mut self, id: &SessionId, record: &Record, share: Share) {
+        match share {
+            Share::Both => self.0.entries.push((*id, record.digest())),
+            Share::Stray => self.0.strays.push((*id, record.digest())),
             Share::Neither => {}
-        });
-        entries.sort_unstable_by_key(|entry| entry.0);
-        strays.sort_unstable_by_key(|entry| entry.0);
+        }
+    }
+
+    /// The summary of what was added.
+    pub fn finish(self) -> Summary {
+        let Summary { mut entries, mut strays, mut running } = self.0;
+        // Fast for runs that are in order.
+        entries.sort_by_key(|entry| entry.0);
+        strays.sort_by_key(|entry| entry.0);
         let mut sum = 0u64;
-        let mut running = Vec::with_capacity(entries.len() + 1);
+        running.reserve(entries.len() + 1);
         running.push(0);
         for (_, digest) in &entries {
             sum = sum.wrapping_add(*digest);
             running.push(sum);
         }
-        Self { entries, running, strays }
+        Summary { entries, running, strays }
+    }
+}
+
+impl Summary {
+    /// Of a table's records, by what `share` says of each.
+    pub fn collect(table: &impl Table, mut share: impl FnMut(&SessionId, &Record) -> Share) -> Self {
+        let mut summary = SummaryBuilder::default();
+        table.for_each(|id, record| summary.add(id, record, share(id, record)));
+        summary.finish()
     }
 
     /// The strays for the other node, by id.
