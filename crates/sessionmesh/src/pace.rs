@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::mesh::Mesh;
 
 /// For each moment of work, so many of rest.
-const REST: u32 = 4;
+const REST: u32 = 2;
 /// Below it, a timer costs more than it gives.
 const LEAST_REST: Duration = Duration::from_millis(2);
 
