@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{
-    Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassRole,
+    Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassDone,
 };
 use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal};
 use sessionmesh_core::{BootId, DropCause, Instant};
@@ -51,12 +51,7 @@ pub(crate) enum Input {
     PeerLeft(BootId),
     Misbehaved(BootId),
     PassDue(BootId),
-    /// `agreed`: both saw the same members all the time.
-    PassDone {
-        boot: BootId,
-        role: PassRole,
-        agreed: bool,
-    },
+    PassDone(BootId, PassDone),
     PassFailed(BootId),
     Members(oneshot::Sender<Vec<MemberInfo>>),
     Leave(oneshot::Sender<()>),
@@ -178,7 +173,7 @@ impl Control {
             Input::PeerLeft(boot) => node.handle_leave(boot, now),
             Input::Misbehaved(boot) => node.handle_misbehaved(boot, now),
             Input::PassDue(boot) => node.handle_pass_due(boot, now),
-            Input::PassDone { boot, role, agreed } => node.handle_pass_done(boot, role, agreed, now),
+            Input::PassDone(boot, done) => node.handle_pass_done(boot, done, now),
             Input::PassFailed(boot) => node.handle_pass_failed(boot, now),
             Input::Members(answer) => {
                 let _ = answer.send(node.members().collect());

@@ -56,7 +56,12 @@ impl Routes {
 
     /// The streams of one commit.
     pub(crate) fn streams(&self, wait: Option<Arc<AckWait>>, now: Instant) -> CommitStreams<'_> {
-        CommitStreams { routes: self, wait, now }
+        CommitStreams { routes: self, wait, whole: false, now }
+    }
+
+    /// The streams of a whole record that is sent because it does not belong here.
+    pub(crate) fn whole(&self, now: Instant) -> CommitStreams<'_> {
+        CommitStreams { routes: self, wait: None, whole: true, now }
     }
 }
 
@@ -65,6 +70,7 @@ impl Routes {
 pub(crate) struct CommitStreams<'a> {
     routes: &'a Routes,
     wait: Option<Arc<AckWait>>,
+    whole: bool,
     now: Instant,
 }
 
@@ -72,17 +78,14 @@ impl Streams for CommitStreams<'_> {
     fn send(&self, id: &SessionId, frame: &Bytes) {
         // Read here, under the session's lock: see `replication::commit`.
         let table = self.routes.current();
-        let append = |peer: &Peer, wait: Option<&Arc<AckWait>>| {
-            if let Some(wait) = wait {
-                wait.await_one();
-            }
-            peer.append(frame, wait.cloned(), self.now);
-        };
         if table.view.mode() == Mode::AllPeers {
             // Joining members hear everything too: what their pass has read before, they would miss.
             for peer in &table.peers {
-                let holds = table.view.is_holder(id, peer.boot);
-                append(peer, self.wait.as_ref().filter(|_| holds));
+                let wait = self.wait.clone().filter(|_| table.view.is_holder(id, peer.boot));
+                if let Some(wait) = &wait {
+                    wait.await_one();
+                }
+                peer.append(frame, wait, self.now);
             }
             return;
         }
@@ -91,13 +94,22 @@ impl Streams for CommitStreams<'_> {
             // A visitor keeps its copy until all holders have what it wrote.
             let wait = wait.get_or_insert_with(|| AckWait::new(AckLevel::Async, *id));
             wait.follow();
-            let is_everywhere = |wait: &Arc<AckWait>| wait.is_everywhere();
-            self.routes.strays(|strays| strays.written(*id, wait.clone(), self.now, is_everywhere));
+            let (view, wait) = (&table.view, wait.clone());
+            self.routes.strays(|strays| match self.whole {
+                true => strays.sent(*id, view, wait),
+                false => strays.written(*id, view, wait, self.now, |wait| wait.is_everywhere()),
+            });
         }
+        // All are entered before the first can answer.
+        let mut receivers: Vec<(&Arc<Peer>, bool)> = Vec::with_capacity(4);
         table.view.receivers(id, |boot, holds| {
-            if let Some(peer) = table.peer(boot) {
-                append(peer, wait.as_ref().filter(|_| holds));
-            }
+            receivers.extend(table.peer(boot).map(|peer| (peer, holds)));
         });
+        if let Some(wait) = &wait {
+            receivers.iter().filter(|receiver| receiver.1).for_each(|_| wait.await_one());
+        }
+        for (peer, holds) in receivers {
+            peer.append(frame, wait.clone().filter(|_| holds), self.now);
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Copies of sessions that this node does not hold: handed to the holders, then dropped.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sessionmesh_core::placement::{Mode, View};
-use sessionmesh_core::replication::{AckLevel, Table, commit};
+use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::Record;
 use sessionmesh_core::{BootId, SessionId};
 
@@ -46,13 +47,14 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             mesh.send_stray(id);
         }
         for id in drop {
-            mesh.drop_known_stray(&id);
+            mesh.drop_known_stray(&id, rest);
         }
     }
 }
 
 impl Mesh {
-    /// Another node sent something of a session: if it is not held here, somebody has another view.
+    /// Another node sent something of a session: if it is not held here, somebody has another view. Called
+    /// under the session's lock.
     pub(crate) fn note_arrival(&self, id: &SessionId) {
         let routes = self.routes.current();
         if routes.view.mode() == Mode::AllPeers || routes.view.i_hold(id) {
@@ -72,18 +74,14 @@ impl Mesh {
             self.routes.strays(|strays| strays.forget(&id));
             return;
         }
-        let wait = AckWait::new(AckLevel::Async, id);
-        wait.follow();
-        let streams = self.routes.streams(Some(wait.clone()), now.mono);
-        if commit::resend(&self.table, &streams, now, id) {
+        if commit::resend(&self.table, &self.routes.whole(now.mono), now, id) {
             count(&self.counters.strays_sent);
-            self.routes.strays(|strays| strays.sent(id, wait));
         } else if self.table.read(&id, |record| record.is_none()) {
             self.routes.strays(|strays| strays.forget(&id));
         }
     }
 
-    fn drop_known_stray(&self, id: &SessionId) {
+    fn drop_known_stray(&self, id: &SessionId, rest: Duration) {
         self.table.with(id, |slot| {
             let stays = self.routes.current().view.i_hold(id);
             let whole = slot.as_ref().is_some_and(|record| !record.is_partial());
@@ -91,7 +89,7 @@ impl Mesh {
                 if stays || slot.is_none() {
                     strays.forget(id);
                 }
-                whole && strays.release(id, |wait| wait.is_everywhere())
+                whole && strays.release(id, os::mono(), rest, |wait| wait.is_everywhere())
             });
             if goes {
                 *slot = None;
@@ -139,9 +137,10 @@ impl Mesh {
         if known > MANY {
             return known;
         }
+        let unknown: HashSet<SessionId> = self.unknown_ends().keys().copied().collect();
         let mut left = 0;
         self.table.for_each(|id, record| {
-            left += usize::from(!record.is_partial() && !self.unknown_ends().contains_key(id));
+            left += usize::from(!record.is_partial() && !unknown.contains(id));
         });
         left
     }

@@ -127,6 +127,17 @@ pub enum PassRole {
     Responder,
 }
 
+/// A pass that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassDone {
+    /// Who drove it.
+    pub role: PassRole,
+    /// The view in which this node had summed up: its [`View::serial`](crate::placement::View::serial).
+    pub view: u64,
+    /// Whether the other side saw the same ready members all the time.
+    pub agreed: bool,
+}
+
 /// What heartbeats say now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beacon {

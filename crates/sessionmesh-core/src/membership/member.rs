@@ -117,6 +117,16 @@ impl Member {
         Seat::new(boot, &self.name, self.address.ip(), self.zone.as_ref())
     }
 
+    /// Whether it has what this node had when their link came up, or the view last changed, and the
+    /// other way round.
+    pub(super) fn has_compared(&self) -> bool {
+        match self.pass {
+            PassState::Done => true,
+            PassState::Round => !self.pass_again,
+            PassState::Due | PassState::Awaited | PassState::Running => false,
+        }
+    }
+
     /// The newest sign of life of any kind.
     pub(super) fn alive_at(&self) -> Instant {
         self.heard_at.max(self.answered_at)

@@ -18,7 +18,7 @@ mod node;
 mod passes;
 mod readiness;
 
-pub use action::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, PassRole};
+pub use action::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, PassDone, PassRole};
 pub use config::{MembershipConfig, MembershipConfigError};
 pub use member::{MemberInfo, MemberState};
 pub use node::Node;

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::action::{Action, Fatal, PassRole};
+use super::action::{Action, Fatal, PassDone, PassRole};
 use super::member::{Member, MemberState, PassState};
 use super::node::Node;
 use crate::placement::Mode;
@@ -14,15 +14,13 @@ impl Node {
     /// has compared with every member that may hold sessions, since their link is up and, in
     /// backup-only mode, since the view changed.
     pub fn is_settled(&self) -> bool {
-        let compared = |member: &Member| {
-            member.state == MemberState::Joining || matches!(member.pass, PassState::Done | PassState::Round)
-        };
+        let compared = |member: &Member| member.state == MemberState::Joining || member.has_compared();
         self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
     }
 
     /// Whether every member has what this node had when their link came up, and the other way round.
     pub fn has_compared_with_all(&self) -> bool {
-        self.members.values().all(|member| matches!(member.pass, PassState::Done | PassState::Round))
+        self.members.values().all(Member::has_compared)
     }
 
     /// A stream to a member was cut short (its outbox overflowed): compare again.
@@ -75,12 +73,12 @@ impl Node {
         }
     }
 
-    /// A pass with a member is done. `agreed`: both saw the same ready members from its beginning to
-    /// its end.
-    pub fn handle_pass_done(&mut self, boot: BootId, role: PassRole, agreed: bool, now: Instant) {
+    /// A pass with a member is done.
+    pub fn handle_pass_done(&mut self, boot: BootId, done: PassDone, now: Instant) {
+        let PassDone { role, view, agreed } = done;
         // Two that never come to agree (each is cut off from another third) must not wait for ever.
         let patience = now - self.view_changed_at >= self.config.drop_time;
-        let counts = agreed || self.me.mode == Mode::AllPeers || patience;
+        let counts = self.me.mode == Mode::AllPeers || (view == self.view.serial() && (agreed || patience));
         if let Some(member) = self.members.get_mut(&boot) {
             // A pass that the other side drove does not settle what this side found due.
             let settles = match role {

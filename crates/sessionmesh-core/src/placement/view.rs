@@ -22,6 +22,7 @@ pub struct View {
     /// The ready members of the views since this node had last compared with all.
     earlier: Vec<Vec<Seat>>,
     hash: u64,
+    serial: u64,
 }
 
 /// What two nodes have to do with each other about one session that one of them has.
@@ -38,7 +39,15 @@ pub enum Share {
 impl View {
     /// Of one who knows nobody.
     pub fn new(me: BootId, mode: Mode) -> Self {
-        Self { me, mode, ready: Vec::new(), joining: Vec::new(), earlier: Vec::new(), hash: hash(&[]) }
+        Self {
+            me,
+            mode,
+            ready: Vec::new(),
+            joining: Vec::new(),
+            earlier: Vec::new(),
+            hash: hash(&[]),
+            serial: 0,
+        }
     }
 
     /// The view that follows. `trusted`: this node holds all that it should in it.
@@ -55,12 +64,18 @@ impl View {
                 earlier.push(self.ready.clone());
             }
         }
-        Self { me: self.me, mode: self.mode, ready, joining, earlier, hash }
+        let serial = self.serial + u64::from(hash != self.hash);
+        Self { me: self.me, mode: self.mode, ready, joining, earlier, hash, serial }
     }
 
     /// Equal on nodes that see the same ready members.
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// Greater on this node whenever other members are ready, also if they were before.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// How sessions are placed.
@@ -140,12 +155,17 @@ impl View {
         for seat in self.holders_among(self.ready.iter(), id).filter(|seat| seat.boot != self.me) {
             receive(seat.boot, true);
         }
-        for joiner in self.joining.iter().filter(|seat| seat.boot != self.me) {
-            let with = self.ready.iter().chain(core::iter::once(joiner));
-            if self.holders_among(with, id).any(|seat| seat.boot == joiner.boot) {
-                receive(joiner.boot, false);
-            }
-        }
+        self.prospects(id).for_each(|boot| receive(boot, false));
+    }
+
+    /// Joining members that will hold a session once they are ready, this node left out. They may be so
+    /// already, and this node has not heard of it.
+    pub fn prospects(&self, id: &SessionId) -> impl Iterator<Item = BootId> {
+        let prospect = |joiner: &&Seat| {
+            let with = self.ready.iter().chain(core::iter::once(*joiner));
+            self.holders_among(with, id).any(|seat| seat.boot == joiner.boot)
+        };
+        self.joining.iter().filter(|seat| seat.boot != self.me).filter(prospect).map(|seat| seat.boot)
     }
 
     /// What this node and another have to compare of a session that this node has. A joining node

@@ -89,8 +89,8 @@ pub struct LookUp {
     times: LookUpTimes,
     deadline: Instant,
     next_number: u64,
-    /// Asked in this stage, without an answer yet.
-    pending: Vec<u64>,
+    /// Asked in this stage, without an answer yet; whether the word of the one asked counts.
+    pending: Vec<(u64, bool)>,
     stage: Stage,
     most: (usize, usize),
 }
@@ -107,7 +107,8 @@ enum Stage {
 /// One round of asking the holders.
 #[derive(Debug)]
 struct Holders {
-    waiting: VecDeque<BootId>,
+    /// Those to ask; joining members that may be ready by now come last, and can only say yes.
+    waiting: VecDeque<(BootId, bool)>,
     /// When the next is asked whether or not the last has answered.
     next_at: Instant,
     others: usize,
@@ -149,10 +150,10 @@ impl LookUp {
                 Stage::Holders(holders) => {
                     let next = holders.waiting.front().copied();
                     let at_once = view.mode() == Mode::AllPeers || self.pending.is_empty();
-                    if let Some(boot) = next.filter(|_| at_once || now >= holders.next_at) {
+                    if let Some((boot, counts)) = next.filter(|_| at_once || now >= holders.next_at) {
                         holders.waiting.pop_front();
                         holders.next_at = now + self.times.hedge;
-                        return self.ask(boot, view, table, false);
+                        return self.ask(boot, counts, view, table, false);
                     }
                     if now >= self.deadline || self.pending.is_empty() {
                         self.stage = self.end_round(standpoint, &here, now);
@@ -163,14 +164,15 @@ impl LookUp {
                 }
                 Stage::Everybody { waiting, until, found } => {
                     if let Some(boot) = waiting.pop_front() {
-                        return self.ask(boot, view, table, true);
+                        return self.ask(boot, true, view, table, true);
                     }
                     let heard_all = self.pending.is_empty();
                     if !heard_all && now < *until {
                         return LookUpStep::Wait(*until);
                     }
-                    // What only this node has counts if nobody else can have more.
-                    let enough = *found || (heard_all && !standpoint.doubting);
+                    // Everybody, or one that is slow may know of a logout. What only this node has counts
+                    // if nobody else can have more.
+                    let enough = heard_all && (*found || !standpoint.doubting);
                     self.stage = if enough && here() == Here::Live {
                         Stage::Done(Verdict::Found { by_stray: true })
                     } else {
@@ -184,13 +186,23 @@ impl LookUp {
     fn round(id: SessionId, standpoint: Standpoint<'_>, now: Instant) -> Holders {
         let order = standpoint.view.holders(&id);
         let others = order.iter().filter(|boot| !standpoint.view.is_me(**boot)).count();
-        let waiting = order.into_iter().filter(|boot| standpoint.members.contains(boot)).collect();
+        let holders = order.into_iter().map(|boot| (boot, true));
+        let prospects = standpoint.view.prospects(&id).map(|boot| (boot, false));
+        let known = |(boot, _): &(BootId, bool)| standpoint.members.contains(boot);
+        let waiting = holders.chain(prospects).filter(known).collect();
         Holders { waiting, next_at: now, others, answered: 0, decided: 0 }
     }
 
-    fn ask(&mut self, boot: BootId, view: &View, table: &impl Table, any_copy: bool) -> LookUpStep {
+    fn ask(
+        &mut self,
+        boot: BootId,
+        counts: bool,
+        view: &View,
+        table: &impl Table,
+        any_copy: bool,
+    ) -> LookUpStep {
         self.next_number += 1;
-        self.pending.push(self.next_number);
+        self.pending.push((self.next_number, counts));
         let version = table.read(&self.id, |record| match record {
             Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
             _ => None,
@@ -211,17 +223,15 @@ impl LookUp {
         now: Now,
     ) -> Option<Applied> {
         // An answer to a question of an earlier stage still brings what it brings.
-        let current = self.pending.iter().position(|pending| *pending == number);
-        if let Some(index) = current {
-            self.pending.swap_remove(index);
-        }
+        let current = self.pending.iter().position(|pending| pending.0 == number);
+        let counts = current.is_some_and(|index| self.pending.swap_remove(index).1);
         let undecided = matches!(outcome, Some(FetchOutcome::Undecided));
         let record = matches!(outcome, Some(FetchOutcome::Record(_)));
         let answered = outcome.is_some();
         let applied = outcome.and_then(|outcome| fetch::apply(table, clock, self.id, outcome, now));
         match &mut self.stage {
             Stage::Holders(holders) if current.is_some() => {
-                holders.answered += usize::from(answered);
+                holders.answered += usize::from(counts && answered);
                 // One holder's word is as good as another's: this is the session as known there, joined
                 // with what is here. But if what is here went while the difference to it was on its
                 // way, that says only that there is a session.
@@ -230,7 +240,8 @@ impl LookUp {
                     (true, Here::Ended) => Some(Verdict::Absent),
                     _ => None,
                 };
-                holders.decided += usize::from(answered && !undecided && (!record || verdict.is_some()));
+                let told = answered && !undecided && (!record || verdict.is_some());
+                holders.decided += usize::from(counts && told);
                 if let Some(verdict) = verdict {
                     self.stage = Stage::Done(verdict);
                 }
@@ -246,10 +257,12 @@ impl LookUp {
         let Stage::Holders(Holders { others, answered, decided, .. }) = self.stage else {
             return Stage::Begin;
         };
+        // A joining member that does not answer may be the only one that knows.
+        let silent = self.pending.iter().any(|pending| !pending.1);
         self.pending.clear();
         self.most = (self.most.0.max(decided), self.most.1.max(others));
         let mine = standpoint.view.i_hold(&self.id);
-        if answered < others {
+        if answered < others || silent {
             return self.pause(now);
         }
         let told = decided == others;
@@ -262,8 +275,7 @@ impl LookUp {
             _ if standpoint.view.mode() == Mode::AllPeers => self.pause(now),
             _ => {
                 let waiting = standpoint.members.iter().copied().collect();
-                let until = self.deadline.min(now + self.times.hedge * 2);
-                Stage::Everybody { waiting, until, found: false }
+                Stage::Everybody { waiting, until: self.deadline, found: false }
             }
         }
     }

@@ -25,30 +25,32 @@ pub struct Received {
     pub outlived: bool,
 }
 
-/// Applies a data frame and counts it. Frames that are not data are left alone.
+/// Applies a data frame and counts it. Frames that are not data are left alone. `note` is called with
+/// the session's id, under its lock.
 pub fn receive(
     table: &impl Table,
     clock: &HybridClock,
     inbox: &mut Inbox,
     frame: Frame,
     now: Now,
+    note: impl FnOnce(&SessionId),
 ) -> Received {
-    let (id, applied) = match frame {
-        Frame::Delta(delta) => {
-            clock.observe(delta.stamp.hlc);
-            (delta.id, table.with(&delta.id, |slot| Record::apply(slot, &delta, now.mono)))
-        }
-        Frame::Ended(id, end) => {
-            clock.observe(end.stamp.hlc);
-            (id, table.with(&id, |slot| Record::apply_end(slot, end)))
-        }
-        Frame::Record(record) => {
-            clock.observe(record.newest());
-            let id = record.id;
-            (id, table.with(&id, |slot| Record::apply_update(slot, record.difference, now.mono)))
-        }
+    let (id, newest) = match &frame {
+        Frame::Delta(delta) => (delta.id, delta.stamp.hlc),
+        Frame::Ended(id, end) => (*id, end.stamp.hlc),
+        Frame::Record(record) => (record.id, record.newest()),
         _ => return Received::default(),
     };
+    clock.observe(newest);
+    let applied = table.with(&id, |slot| {
+        note(&id);
+        match frame {
+            Frame::Delta(delta) => Record::apply(slot, &delta, now.mono),
+            Frame::Ended(_, end) => Record::apply_end(slot, end),
+            Frame::Record(record) => Record::apply_update(slot, record.difference, now.mono),
+            _ => Applied::default(),
+        }
+    });
     inbox.applied((!applied.held).then_some(id));
     let Applied { want, created, ended, late, outlived, conflicts, .. } = applied;
     Received { id: Some(id), pull: want, created, ended, late, conflicts, outlived }

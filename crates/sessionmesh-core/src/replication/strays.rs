@@ -42,8 +42,8 @@ impl<W> Default for Strays<W> {
 impl<W> Strays<W> {
     /// The view changed: what is known of copies elsewhere is void. Passes will tell.
     pub fn enter(&mut self, view: &View) {
-        if self.view != view.hash() {
-            self.view = view.hash();
+        if self.view != view.serial() {
+            self.view = view.serial();
             self.known.clear();
             self.confirmed.clear();
         }
@@ -62,14 +62,25 @@ impl<W> Strays<W> {
     /// A request loaded a session that is not held here. `fresh`: nothing of it was here before, and
     /// a holder in this view gave it.
     pub fn visited(&mut self, id: SessionId, view: &View, fresh: bool, now: Instant) {
-        let fresh = fresh && self.view == view.hash();
+        let fresh = fresh && self.view == view.serial();
         self.known_mut(id, now, fresh).used_at = Some(now);
     }
 
-    /// A request wrote to a session that is not held here.
-    pub fn written(&mut self, id: SessionId, wait: W, now: Instant, is_everywhere: impl Fn(&W) -> bool) {
+    /// A request wrote to a session that is not held here; `wait` is for the holders in this view.
+    pub fn written(
+        &mut self,
+        id: SessionId,
+        view: &View,
+        wait: W,
+        now: Instant,
+        is_everywhere: impl Fn(&W) -> bool,
+    ) {
+        let stale = self.view != view.serial();
         let known = self.known_mut(id, now, false);
         known.used_at = Some(now);
+        if stale {
+            known.unsent_since.get_or_insert(now);
+        }
         known.waits.retain(|wait| !is_everywhere(wait));
         if known.waits.len() == MAX_WAITS {
             known.waits.clear();
@@ -83,8 +94,12 @@ impl<W> Strays<W> {
         self.known_mut(id, now, false).unsent_since.get_or_insert(now);
     }
 
-    /// The whole record was sent to every holder.
-    pub fn sent(&mut self, id: SessionId, wait: W) {
+    /// The whole record is being sent to every holder in this view. Called under the session's lock:
+    /// nothing has come since.
+    pub fn sent(&mut self, id: SessionId, view: &View, wait: W) {
+        if self.view != view.serial() {
+            return;
+        }
         if let Some(known) = self.known.get_mut(&id) {
             known.unsent_since = None;
             known.waits.clear();
@@ -119,12 +134,21 @@ impl<W> Strays<W> {
         (send, drop)
     }
 
-    /// Forgets a known stray if it may still go. Called under the session's lock.
-    pub fn release(&mut self, id: &SessionId, is_everywhere: impl Fn(&W) -> bool) -> bool {
-        let free = |known: &Known<W>| known.unsent_since.is_none() && known.waits.iter().all(is_everywhere);
+    /// Forgets a known stray if it may still go, not used for `rest`. Called under the session's lock.
+    pub fn release(
+        &mut self,
+        id: &SessionId,
+        now: Instant,
+        rest: Duration,
+        is_everywhere: impl Fn(&W) -> bool,
+    ) -> bool {
+        let free = |known: &Known<W>| {
+            let rested = known.used_at.is_none_or(|at| now - at >= rest);
+            rested && known.unsent_since.is_none() && known.waits.iter().all(is_everywhere)
+        };
         let free = self.known.get(id).is_some_and(free);
         if free {
-            self.known.remove(id);
+            self.forget(id);
         }
         free
     }
@@ -138,7 +162,7 @@ impl<W> Strays<W> {
     /// A pass is done in which both sides saw this view: the other node has these. Gives back those
     /// that every holder has now.
     pub fn confirm(&mut self, view: &View, by: BootId, strays: &[(SessionId, u64)]) -> Vec<(SessionId, u64)> {
-        if view.hash() != self.view {
+        if view.serial() != self.view {
             return Vec::new();
         }
         let mut everywhere = Vec::new();

@@ -246,3 +246,19 @@ fn boots_gone_for_the_horizon_and_old_removal_marks_are_forgotten() {
     assert_eq!(boots, [2, 3]);
     assert_eq!(state.attributes().removals(), 1);
 }
+
+#[test]
+fn the_first_access_after_an_old_state_came_is_told_at_once() {
+    use crate::session::{Change, Record, SessionLimits};
+    use crate::{BootId, Hlc, Instant, SessionId, Stamp};
+    let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+    let (id, limits) = (SessionId::from_bytes([1; 16]), SessionLimits::default());
+    let stamp = Stamp { hlc: Hlc::from_raw(1 << 20), origin: BootId::new(1).unwrap() };
+    let (record, _) = Record::create(id, stamp, at(0), Change::default(), &limits).unwrap();
+    // Idle for 20 minutes, then handed to a new holder, and used there.
+    let update = record.update(id, None, at(1_200)).unwrap();
+    let mut there = None;
+    let _ = Record::apply_update(&mut there, update.difference, at(1_200));
+    let Some(Record::Held(state)) = &mut there else { panic!("it is there") };
+    assert!(state.access(at(1_201), Duration::from_secs(60)), "no other node knows of a newer access");
+}

@@ -130,9 +130,12 @@ impl SessionState {
         // Only a newer stamp moves the clock reading: an access told back and forth between two
         // nodes would otherwise age by the way it travels and never grow old.
         if touch.stamp > self.touch.stamp {
+            // An old access that only now comes here: the next is to be told at once, because others may
+            // know none that is newer.
+            let stamped_at = if touch.age.is_zero() { now } else { Instant::ZERO };
             self.touch = Touch {
                 stamp: touch.stamp,
-                stamped_at: now,
+                stamped_at,
                 last_access: self.touch.last_access.max(now.saturating_sub(touch.age)),
             };
         }

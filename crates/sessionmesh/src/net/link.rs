@@ -178,9 +178,9 @@ impl Link<'_> {
 
     fn apply(&mut self, frame: Frame) -> Result<(), Closed> {
         let mesh = self.mesh;
-        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, os::now());
+        let note = |id: &SessionId| mesh.note_arrival(id);
+        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, os::now(), note);
         let Some(id) = received.id else { return Ok(()) };
-        mesh.note_arrival(&id);
         if let Some(version) = received.pull {
             self.pull(id, version);
         }

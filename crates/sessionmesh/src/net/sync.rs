@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sessionmesh_core::SessionId;
-use sessionmesh_core::membership::{LinkId, PassRole};
+use sessionmesh_core::membership::{LinkId, PassDone, PassRole};
 use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary, SummaryBuilder};
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
@@ -22,7 +22,9 @@ use crate::stats::{add, count};
 use crate::table::LAST_PART;
 
 /// A pass without any progress for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The other side waits for the sums: past this, no more rests are taken on the way to them.
+const LONG_SUMMARY: Duration = Duration::from_secs(5);
 
 /// What the task is told.
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Sync {
         // Ends of ids that nobody knew are this node's own business, and forgotten soon.
         let unknown: HashSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
         let mut summary = SummaryBuilder::default();
+        let started = os::mono();
         for part in 0..=LAST_PART {
             let begun = os::mono();
             mesh.table.for_each_in(part, |id, record| {
@@ -111,7 +114,11 @@ impl Sync {
                     summary.add(id, record, view.share(id, self.peer.boot));
                 }
             });
-            self.pace.rest(mesh, os::mono() - begun).await;
+            if os::mono() - started < LONG_SUMMARY {
+                self.pace.rest(mesh, os::mono() - begun).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
         }
         (view, summary.finish())
     }
@@ -212,11 +219,11 @@ impl Sync {
         for wait in waits {
             wait.passed(view, boot);
         }
-        let agreed = agreed && self.view() == view.hash();
+        let agreed = agreed && self.mesh.routes.current().view.serial() == view.serial();
         if agreed {
             self.mesh.confirm_strays(view, boot, strays).await;
         }
-        self.mesh.tell(Input::PassDone { boot, role, agreed });
+        self.mesh.tell(Input::PassDone(boot, PassDone { role, view: view.serial(), agreed }));
     }
 
     fn give_up(&mut self) {

@@ -143,10 +143,14 @@ impl Sessions {
         if !mesh.routes.current().view.i_hold(id) {
             return;
         }
-        let mut ends = mesh.unknown_ends();
-        if ends.len() >= mesh.config.unknown_ends {
-            mesh.counters.cause("limit", "unknown_ends");
-            return;
+        {
+            // Never held while a session's lock is taken.
+            let mut ends = mesh.unknown_ends();
+            if ends.len() >= mesh.config.unknown_ends {
+                mesh.counters.cause("limit", "unknown_ends");
+                return;
+            }
+            ends.insert(*id, os::mono());
         }
         let left = mesh.table.with(id, |slot| {
             let unknown = slot.is_none();
@@ -159,8 +163,9 @@ impl Sessions {
             unknown
         });
         if left {
-            ends.insert(*id, os::mono());
             count(&mesh.counters.unknown_ends);
+        } else {
+            mesh.unknown_ends().remove(id);
         }
     }
 
@@ -185,8 +190,7 @@ impl Sessions {
         change: impl FnOnce(&Snapshot) -> Change,
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
-        let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
-        let limits = self.limits(id);
+        let (before, limits) = self.load_with_limits(id).await?;
         let change = change(&before);
         let mut carried = Change { attributes: present(before.attributes()), limits };
         carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));

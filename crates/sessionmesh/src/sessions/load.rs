@@ -4,8 +4,9 @@ use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{Limits, Record};
 use sessionmesh_core::{Instant, SessionId};
 
+use super::update::ATTEMPTS;
 use super::{Sessions, Snapshot};
-use crate::error::LoadError;
+use crate::error::{CommitError, LoadError};
 use crate::mesh::Mesh;
 use crate::os;
 
@@ -35,6 +36,20 @@ impl Sessions {
             }
         }
         mesh.look_up(id, true).await
+    }
+
+    /// A session with its own limits. A visitor's copy may go between the two.
+    pub(super) async fn load_with_limits(
+        &self,
+        id: &SessionId,
+    ) -> Result<(Snapshot, Option<Limits>), CommitError> {
+        for _ in 0..ATTEMPTS {
+            let snapshot = self.load(id).await?.ok_or(CommitError::NotFound)?;
+            if let Some(limits) = self.limits(id) {
+                return Ok((snapshot, Some(limits)));
+            }
+        }
+        Err(CommitError::Contended { attempts: ATTEMPTS })
     }
 
     /// The own limits of a session that this node holds, as durations from now.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Table, Verdict};
 use sessionmesh_core::wire::{Fetch, FetchOutcome, Frame};
-use sessionmesh_core::{BootId, SessionId};
+use sessionmesh_core::{BootId, Instant, SessionId};
 use tokio::sync::oneshot;
 
 use super::Snapshot;
@@ -29,33 +29,39 @@ impl Mesh {
         let counters = &self.counters;
         count(&counters.lookups);
         let _permit = self.lookups.try_acquire().map_err(|_| LoadError::Overloaded)?;
-        match self.drive(id, access).await {
-            Verdict::Found { by_stray } => {
-                count(&counters.lookups_found);
-                if by_stray {
-                    count(&counters.lookups_from_strays);
+        let deadline = os::mono() + self.config.fetch_timeout;
+        loop {
+            match self.drive(id, access, deadline).await {
+                Verdict::Found { by_stray } => {
+                    let access = access && self.routes.current().view.i_hold(id);
+                    match self.local(id, access) {
+                        Local::Live(snapshot) => {
+                            count(&counters.lookups_found);
+                            if by_stray {
+                                count(&counters.lookups_from_strays);
+                            }
+                            return Ok(Some(snapshot));
+                        }
+                        Local::Ended => return Ok(None),
+                        // The copy went in this very moment, because it does not belong here: again.
+                        Local::Unknown => {}
+                    }
                 }
-                let access = access && self.routes.current().view.i_hold(id);
-                Ok(match self.local(id, access) {
-                    Local::Live(snapshot) => Some(snapshot),
-                    // It ended in this very moment.
-                    Local::Ended | Local::Unknown => None,
-                })
-            }
-            Verdict::Absent => {
-                count(&counters.lookups_denied);
-                Ok(None)
-            }
-            Verdict::Undecided { answered, asked } => {
-                count(&counters.lookups_undecided);
-                Err(LoadError::Unavailable { answered, asked })
+                Verdict::Absent => {
+                    count(&counters.lookups_denied);
+                    return Ok(None);
+                }
+                Verdict::Undecided { answered, asked } => {
+                    count(&counters.lookups_undecided);
+                    return Err(LoadError::Unavailable { answered, asked });
+                }
             }
         }
     }
 
-    async fn drive(&self, id: &SessionId, access: bool) -> Verdict {
-        let limit = self.config.fetch_timeout;
-        let times = LookUpTimes { hedge: HEDGE, pause: limit / 5, limit };
+    async fn drive(&self, id: &SessionId, access: bool, deadline: Instant) -> Verdict {
+        let pause = self.config.fetch_timeout / 5;
+        let times = LookUpTimes { hedge: HEDGE, pause, limit: os::until(deadline) };
         let mut lookup = LookUp::new(*id, access, times, os::mono());
         let mut answers = Answers::default();
         let here = || match self.local(id, false) {

@@ -12,7 +12,7 @@ use crate::os;
 use crate::stats::count;
 
 /// How often a closure is run again when another request changed what it had read.
-const ATTEMPTS: usize = 32;
+pub(super) const ATTEMPTS: usize = 32;
 
 enum Lost {
     Change(ChangeError),
@@ -48,6 +48,10 @@ impl Sessions {
             edit(&mut editing);
             let (read, change) = editing.finish();
             match self.commit(id, change, |current| same(&read, snapshot.attributes(), current)).await {
+                // A visitor's copy went in this very moment: loading it again tells.
+                Some(Err(CommitError::NotFound)) if attempt + 1 < ATTEMPTS && !self.mesh.trusts(id) => {
+                    attempt += 1;
+                }
                 Some(result) => return result,
                 None if attempt + 1 == ATTEMPTS => return Err(CommitError::Contended { attempts: ATTEMPTS }),
                 None => {
@@ -72,12 +76,14 @@ impl Sessions {
             return self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound));
         }
         // A visitor's copy may be gone since the request loaded it.
-        match self.commit(id, change.clone(), |_| true).await {
-            Some(Err(CommitError::NotFound)) | None => {}
-            Some(result) => return result,
+        for _ in 0..ATTEMPTS {
+            match self.commit(id, change.clone(), |_| true).await {
+                Some(Err(CommitError::NotFound)) | None => {}
+                Some(result) => return result,
+            }
+            self.load(id).await?.ok_or(CommitError::NotFound)?;
         }
-        self.load(id).await?.ok_or(CommitError::NotFound)?;
-        self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound))
+        Err(CommitError::Contended { attempts: ATTEMPTS })
     }
 
     /// Sets one attribute.
@@ -113,13 +119,22 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::update`].
     pub async fn touch(&self, id: &SessionId) -> Result<Committed, CommitError> {
-        self.load(id).await?.ok_or(CommitError::NotFound)?;
         let mesh = &*self.mesh;
-        let wait = AckWait::new(self.level, *id);
-        let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
-        let version = commit::touch(&mesh.table, &streams, mesh.origin(), *id)?;
-        count(&mesh.counters.touches);
-        self.finish(*id, self.level, wait, Some(version)).await
+        for _ in 0..ATTEMPTS {
+            self.load(id).await?.ok_or(CommitError::NotFound)?;
+            let wait = AckWait::new(self.level, *id);
+            let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
+            match commit::touch(&mesh.table, &streams, mesh.origin(), *id) {
+                // A visitor's copy went in this very moment.
+                Err(ChangeError::Unknown) => {}
+                touched => {
+                    let version = touched?;
+                    count(&mesh.counters.touches);
+                    return self.finish(*id, self.level, wait, Some(version)).await;
+                }
+            }
+        }
+        Err(CommitError::Contended { attempts: ATTEMPTS })
     }
 
     /// One attempt; `None` if `still` says that what is here is not what was read.

@@ -488,3 +488,38 @@ fn a_pass_in_which_two_saw_different_members_settles_nothing_until_patience_ends
         assert!(world.processes[index].node.is_settled(), "nobody waits for ever");
     }
 }
+
+#[test]
+fn a_pass_that_began_in_an_earlier_view_settles_nothing_in_this_one() {
+    for (agreed, wait) in [(true, Duration::ZERO), (false, Duration::from_secs(3))] {
+        let mut world = World::cluster(BACKUP, 3);
+        let (awaiting, driver) = (2, 0);
+        let boots: Vec<BootId> = world.processes.iter().map(|process| process.node.me().boot).collect();
+        let now = world.now;
+        let node = &mut world.processes[awaiting].node;
+        let before = node.view().serial();
+        node.handle_misbehaved(boots[1], now);
+        assert!(!node.is_settled());
+        let done = PassDone { role: PassRole::Responder, view: before, agreed };
+        node.handle_pass_done(boots[driver], done, now + wait);
+        assert!(!node.is_settled() && !node.view().is_trusted());
+        if agreed {
+            let done = PassDone { view: node.view().serial(), ..done };
+            node.handle_pass_done(boots[driver], done, now + wait);
+            assert!(node.is_settled() && node.view().is_trusted());
+        }
+    }
+}
+
+#[test]
+fn a_routine_pass_in_which_a_member_crashed_is_no_comparison_of_what_it_held() {
+    use super::member::PassState;
+    let mut world = World::cluster(BACKUP, 3);
+    let boots: Vec<BootId> = world.processes.iter().map(|process| process.node.me().boot).collect();
+    let now = world.now;
+    let node = &mut world.processes[0].node;
+    node.members.get_mut(&boots[1]).unwrap().pass = PassState::Round;
+    assert!(node.is_settled());
+    node.handle_misbehaved(boots[2], now);
+    assert!(!node.is_settled() && !node.has_compared_with_all() && !node.view().is_trusted());
+}

@@ -274,8 +274,13 @@ impl World {
                     let me = self.processes[index].node.me().boot;
                     let view = |index: usize| self.processes[index].node.view().hash();
                     let agreed = view(index) == view(peer);
-                    self.processes[index].node.handle_pass_done(boot, PassRole::Driver, agreed, self.now);
-                    self.processes[peer].node.handle_pass_done(me, PassRole::Responder, agreed, self.now);
+                    let done = |index: usize, role| {
+                        let view = self.processes[index].node.view().serial();
+                        PassDone { role, view, agreed }
+                    };
+                    let (drove, answered) = (done(index, PassRole::Driver), done(peer, PassRole::Responder));
+                    self.processes[index].node.handle_pass_done(boot, drove, self.now);
+                    self.processes[peer].node.handle_pass_done(me, answered, self.now);
                     self.follow(peer);
                 }
                 // The pass waits for its answers.

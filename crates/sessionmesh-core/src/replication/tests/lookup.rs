@@ -361,3 +361,29 @@ fn differences_to_a_copy_that_is_gone_are_no_denial() {
     let next = lookup.poll(standpoint, &me.table, here, now.mono + TIMES.hedge);
     assert!(!matches!(next, LookUpStep::Done(_)), "{next:?}");
 }
+
+/// Two join at once, and are ready before a third node has heard of it.
+#[test]
+fn a_joining_member_that_may_be_ready_by_now_is_asked_before_anything_is_denied() {
+    let mut world = World::new();
+    let id = session(&ALL, [4, 5]);
+    let joining = |number: u64| {
+        View::new(boot(number), Mode::BackupOnly { copies: 1 }).followed_by(
+            seats(&[1, 2, 3]),
+            seats(&[4, 5]),
+            true,
+        )
+    };
+    for number in 1..=3 {
+        world.member(number).view = joining(number);
+    }
+    world.put(4, id);
+    world.put(5, id);
+    assert_eq!(world.look_up(1, id).0, FOUND);
+    // An id that nobody knows, and a joining member that says nothing: not to be told.
+    let unknown = (0..).map(super::mesh::id).filter(|other| *other != id);
+    let unknown = unknown.into_iter().find(|id| joining(1).prospects(id).count() == 2).unwrap();
+    assert_eq!(world.look_up(1, unknown).0, Verdict::Absent);
+    world.member(4).silent = true;
+    assert!(matches!(world.look_up(1, unknown).0, Verdict::Undecided { .. }));
+}

@@ -201,7 +201,8 @@ impl Mesh {
                 }
             }
             frame => {
-                let received = receive(&to.table, &to.clock, &mut back.inbox.borrow_mut(), frame, now);
+                let received =
+                    receive(&to.table, &to.clock, &mut back.inbox.borrow_mut(), frame, now, |_| ());
                 if let (Some(id), Some(version)) = (received.id, received.pull) {
                     let fetch = Frame::Fetch(Fetch {
                         request: 1,

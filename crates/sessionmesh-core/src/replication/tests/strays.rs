@@ -14,13 +14,16 @@ use crate::replication::{Strays, Table};
 use crate::session::Record;
 use crate::{BootId, Instant, NodeName, SessionId};
 
-fn view(me: BootId, ready: &[u64]) -> View {
+fn seats(ready: &[u64]) -> Vec<Seat> {
     let seat = |number: &u64| {
         let name = NodeName::new(&format!("n{number}")).unwrap();
         Seat::new(BootId::new(*number).unwrap(), &name, Ipv4Addr::new(10, 0, 0, *number as u8).into(), None)
     };
-    let seats = ready.iter().map(seat).collect();
-    View::new(me, Mode::BackupOnly { copies: 1 }).followed_by(seats, Vec::new(), true)
+    ready.iter().map(seat).collect()
+}
+
+fn view(me: BootId, ready: &[u64]) -> View {
+    View::new(me, Mode::BackupOnly { copies: 1 }).followed_by(seats(ready), Vec::new(), true)
 }
 
 /// Nodes with what they know of their strays.
@@ -162,12 +165,15 @@ fn what_a_holder_had_in_another_view_is_not_counted() {
     world.mesh.0[0].create(stray);
     world.pass(0, 1);
     // n2 is gone for a moment and may have lost it.
-    world.ready = Vec::from([1, 3, 4]);
-    let view = view(world.mesh.0[0].boot, &world.ready);
-    world.strays.get_mut(&world.mesh.0[0].boot).unwrap().enter(&view);
-    world.ready = all;
-    world.pass(0, 2);
-    assert!(world.has(0, stray));
+    let me = world.mesh.0[0].boot;
+    let without = view(me, &all).followed_by(seats(&[1, 3, 4]), Vec::new(), true);
+    let again = without.followed_by(seats(&all), Vec::new(), true);
+    let keeper = world.strays.get_mut(&me).unwrap();
+    keeper.enter(&without);
+    keeper.enter(&again);
+    let digest = world.mesh.0[0].table.read(&stray, |record| record.unwrap().digest());
+    let third = world.mesh.0[2].boot;
+    assert_eq!(keeper.confirm(&again, third, &[(stray, digest)]), []);
 }
 
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -194,7 +200,8 @@ fn a_visitors_copy_goes_when_it_has_rested_and_is_never_sent() {
     strays.visited(id(1), &view, false, begun + REST / 2);
     assert_eq!(due(&mut strays, begun + REST), (Vec::new(), Vec::new()), "used since");
     assert_eq!(due(&mut strays, begun + REST * 2), (Vec::new(), Vec::from([id(1)])));
-    assert!(strays.release(&id(1), everywhere));
+    assert!(!strays.release(&id(1), begun + REST, REST, everywhere), "used since it was chosen");
+    assert!(strays.release(&id(1), begun + REST * 2, REST, everywhere));
     assert_eq!(strays.known(), 0);
 }
 
@@ -205,14 +212,14 @@ fn a_visitors_write_stays_until_every_holder_has_it_and_is_sent_whole_if_it_was_
     strays.enter(&view);
     let (wait, begun) = (Wait::default(), Instant::ZERO);
     strays.visited(id(1), &view, true, begun);
-    strays.written(id(1), wait.clone(), begun, everywhere);
+    strays.written(id(1), &view, wait.clone(), begun, everywhere);
     assert_eq!(due(&mut strays, begun + REST * 2), (Vec::new(), Vec::new()), "not acknowledged");
-    assert!(!strays.release(&id(1), everywhere));
+    assert!(!strays.release(&id(1), begun + REST * 2, REST, everywhere));
     wait.set(Some(false));
     due(&mut strays, begun + REST * 2);
     assert_eq!(due(&mut strays, begun + REST * 3).0, [id(1)], "a holder was dropped");
     let whole = Wait::default();
-    strays.sent(id(1), whole.clone());
+    strays.sent(id(1), &view, whole.clone());
     assert_eq!(due(&mut strays, begun + REST * 4), (Vec::new(), Vec::new()));
     whole.set(Some(true));
     assert_eq!(due(&mut strays, begun + REST * 4).1, [id(1)]);
@@ -220,14 +227,29 @@ fn a_visitors_write_stays_until_every_holder_has_it_and_is_sent_whole_if_it_was_
 
 #[test]
 fn what_came_from_a_node_with_another_view_is_sent_on_and_a_change_of_view_leaves_all_to_passes() {
-    let three = view(BootId::new(1).unwrap(), &[1, 2, 3]);
+    let before = view(BootId::new(1).unwrap(), &[1, 2]);
+    let three = before.followed_by(seats(&[1, 2, 3]), Vec::new(), true);
     let mut strays: Strays<Wait> = Strays::default();
     strays.enter(&three);
     let begun = Instant::ZERO;
     strays.arrived(id(1), begun);
-    strays.visited(id(2), &view(BootId::new(1).unwrap(), &[1, 2]), true, begun);
+    strays.visited(id(2), &before, true, begun);
     assert_eq!(due(&mut strays, begun).0, []);
     assert_eq!(due(&mut strays, begun + PATIENCE).0, [id(1), id(2)], "the second was loaded in another view");
-    strays.enter(&view(BootId::new(1).unwrap(), &[1, 2]));
+    // The same members again are another view: they may have dropped what they had.
+    strays.enter(&three.followed_by(seats(&[1, 2]), Vec::new(), true));
     assert_eq!(strays.known(), 0);
+}
+
+#[test]
+fn routine_passes_leave_nothing_behind_for_copies_that_went_by_themselves() {
+    let view = view(BootId::new(1).unwrap(), &[1, 2, 3, 4]);
+    let mut strays: Strays<Wait> = Strays::default();
+    strays.enter(&view);
+    let visited = (0..).map(id).find(|id| !view.i_hold(id)).unwrap();
+    strays.visited(visited, &view, true, Instant::ZERO);
+    let [first, second] = view.holders(&visited)[..] else { panic!("two holders") };
+    assert_eq!(strays.confirm(&view, first, &[(visited, 7)]), []);
+    assert!(strays.release(&visited, Instant::ZERO + REST, REST, everywhere));
+    assert_eq!(strays.confirm(&view, second, &[(visited, 7)]), [], "the first word is forgotten");
 }
