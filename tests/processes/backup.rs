@@ -179,7 +179,7 @@ async fn a_cluster_that_grows_and_shrinks_under_load_keeps_every_session() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let stats = cluster.nodes[index].json("/stats").await.unwrap();
         let placement = &stats["placement"];
-        assert_eq!((placement["copies"].as_u64(), placement["wanted"].as_u64()), (Some(2), Some(2)));
+        assert_eq!((placement["holders"].as_u64(), placement["holders_wanted"].as_u64()), (Some(2), Some(2)));
     }
     // The one that began it all goes first, then a joiner.
     for index in [0, 1] {
@@ -191,7 +191,7 @@ async fn a_cluster_that_grows_and_shrinks_under_load_keeps_every_session() {
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     let stats = cluster.nodes[2].json("/stats").await.unwrap();
-    assert_eq!(stats["placement"]["copies"].as_u64(), Some(1), "all there are");
+    assert_eq!(stats["placement"]["holders"].as_u64(), Some(1), "all there are");
     check(load, &cluster).await;
 }
 
@@ -226,7 +226,7 @@ async fn more_copies_than_nodes_are_served_with_what_there_is_and_reported() {
         assert_eq!(browser.value(node, "k").await.as_deref(), Some("v"));
         let stats = node.json("/stats").await.unwrap();
         let placement = &stats["placement"];
-        assert_eq!((placement["copies"].as_u64(), placement["wanted"].as_u64()), (Some(3), Some(8)));
+        assert_eq!((placement["holders"].as_u64(), placement["holders_wanted"].as_u64()), (Some(3), Some(8)));
     }
     assert_eq!(cluster.copies().await, 3);
 }
@@ -243,4 +243,25 @@ async fn nodes_of_another_mode_or_number_of_copies_are_refused_and_both_are_name
         assert!(said.contains("give all nodes the same mode and copies"), "{said}");
     }
     cluster.formed().await;
+}
+
+/// The copy on a node that has just served a session must not take the place of its holders: it has not
+/// heard of the logout.
+#[tokio::test]
+async fn a_logout_stays_one_though_both_holders_die_and_a_visitor_lives() {
+    let mut cluster = backup().with("--ack=all").start(3).await;
+    cluster.settled().await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "user", "ada").await;
+    let holders = browser.holders(&cluster.nodes[0]).await;
+    let visitor = cluster.nodes.iter().position(|node| !holders.contains(&node.name().to_owned())).unwrap();
+    assert_eq!(browser.value(&cluster.nodes[visitor], "user").await.as_deref(), Some("ada"));
+    assert_eq!(browser.clone().post(&cluster.nodes[0], "/logout").await.status, 200);
+    for index in (0..3).filter(|index| *index != visitor) {
+        cluster.nodes[index].kill().await;
+    }
+    let alone = &cluster.nodes[visitor];
+    alone.sees(0).await;
+    cluster.settled().await;
+    assert_eq!(browser.get(alone, "/session").await.status, 404);
 }

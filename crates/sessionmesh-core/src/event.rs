@@ -82,7 +82,7 @@ pub enum Event {
         /// How many, this node included if it is.
         ready: usize,
         /// How many of them hold each session.
-        copies: usize,
+        holders: usize,
         /// How many the mode asks for.
         wanted: usize,
     },

@@ -144,6 +144,10 @@ impl Cluster {
             let behind = routes.peers.iter().filter(|peer| !peer.outbox(|outbox| outbox.is_drained()));
             behind.map(|peer| peer.name.clone()).collect()
         };
+        if mesh.routes.current().view.ready() == 0 && mesh.table.len() > 0 {
+            let records = mesh.table.len();
+            tracing::warn!(node = %mesh.me.name, records, "the last node leaves: its sessions end with it");
+        }
         let begun = os::mono();
         let (mut least, mut moved, mut progress_at) = (u64::MAX, 0, begun);
         let result = loop {
@@ -176,6 +180,7 @@ impl Cluster {
         }
         mesh.stop.send_replace(true);
         self.stopped().await;
+        tracing::info!(node = %mesh.me.name, handed_over = result.is_ok(), "left the cluster");
         result
     }
 

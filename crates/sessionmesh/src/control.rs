@@ -301,6 +301,9 @@ impl Control {
             return;
         }
         let peers = self.peers.values().cloned().collect();
+        for id in self.mesh.routes.enter(view) {
+            self.mesh.drop_outlived(&id);
+        }
         self.mesh.routes.publish(RouteTable { view: view.clone(), peers });
     }
 

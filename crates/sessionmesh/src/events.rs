@@ -74,11 +74,11 @@ pub(crate) fn log(mesh: &Mesh, event: &Event) {
             tracing::info!(%node, ?after, members, "ready: serving sessions");
         }
         Event::NotReady { reason } => tracing::info!(%node, reason, "not ready"),
-        Event::ViewChanged { ready, copies, wanted } if mesh.me.mode != Mode::AllPeers => {
-            if copies < wanted {
-                tracing::warn!(%node, ready, copies, wanted, "too few members for the copies asked for: each session is on all of them");
+        Event::ViewChanged { ready, holders, wanted } if mesh.me.mode != Mode::AllPeers => {
+            if holders < wanted && mesh.routes.current().view.am_ready() {
+                tracing::warn!(%node, ready, holders, wanted, "too few members: each session is on all of them");
             } else {
-                tracing::info!(%node, ready, copies, "sessions move to their new holders");
+                tracing::info!(%node, ready, holders, "sessions move to their new holders");
             }
         }
         Event::ViewChanged { ready, .. } => tracing::debug!(%node, ready, "view changed"),

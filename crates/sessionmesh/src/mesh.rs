@@ -197,7 +197,7 @@ impl Mesh {
 
     pub(crate) fn stats(&self) -> Stats {
         let routes = self.routes.current();
-        let (copies, wanted) = routes.view.copies();
+        let (holders, holders_wanted) = routes.view.holder_counts();
         let peers = routes.peers.iter().map(|peer| {
             let stream = peer.outbox(|outbox| outbox.stats());
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -223,8 +223,8 @@ impl Mesh {
             placement: Placement {
                 mode: self.me.mode.to_string(),
                 ready: routes.view.ready(),
-                copies,
-                wanted,
+                holders,
+                holders_wanted,
                 settled: self.is_settled_in(&routes.view),
                 visited: self.routes.strays(|strays| strays.known()),
                 rebalances: self.counters.rebalances(),

@@ -33,8 +33,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(view: View) -> Self {
-        let mut strays = Strays::default();
-        strays.enter(&view);
+        let strays = Strays::default();
         let current = RwLock::new(Arc::new(RouteTable { view, peers: Vec::new() }));
         Self { current, strays: Mutex::new(strays) }
     }
@@ -43,8 +42,14 @@ impl Routes {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Another view begins; gives back visitors' copies that must go before it is published: after that,
+    /// what comes for them may count on their being kept.
+    #[must_use]
+    pub(crate) fn enter(&self, view: &View) -> Vec<SessionId> {
+        self.strays(|strays| strays.enter(view, |wait| wait.is_everywhere()))
+    }
+
     pub(crate) fn publish(&self, table: RouteTable) {
-        self.strays(|strays| strays.enter(&table.view));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 

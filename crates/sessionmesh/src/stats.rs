@@ -208,9 +208,9 @@ pub struct Placement {
     /// Ready members, this one included if it is.
     pub ready: usize,
     /// On how many of them each session is.
-    pub copies: usize,
-    /// On how many the mode asks for: more than `copies` if the cluster is too small for it.
-    pub wanted: usize,
+    pub holders: usize,
+    /// On how many the mode asks for: more than `holders` if the cluster is too small for it.
+    pub holders_wanted: usize,
     /// Whether this node has compared with all members since they changed.
     pub settled: bool,
     /// Copies of sessions that this node served without holding them, kept for a while.

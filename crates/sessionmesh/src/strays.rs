@@ -98,6 +98,16 @@ impl Mesh {
         });
     }
 
+    /// Drops a visitor's copy that was one in an earlier view, unless a request uses it again.
+    pub(crate) fn drop_outlived(&self, id: &SessionId) {
+        self.table.with(id, |slot| {
+            if slot.is_some() && !self.routes.strays(|strays| strays.is_known(id)) {
+                *slot = None;
+                count(&self.counters.strays_dropped);
+            }
+        });
+    }
+
     /// A pass is done in which both sides saw this view: a member has these now.
     pub(crate) async fn confirm_strays(&self, view: &View, by: BootId, strays: &[(SessionId, u64)]) {
         let mut dropped = 0;

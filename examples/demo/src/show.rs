@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
             _ = look.tick() => {}
         }
         for (index, status) in nodes.reap() {
-            println!("n{} is gone ({status}); the others have its sessions", index + 1);
+            println!("n{} is gone ({status})", index + 1);
             waiting.push((index, tokio::time::Instant::now() + AWAY));
         }
         let now = tokio::time::Instant::now();

@@ -93,7 +93,9 @@ async fn readyz(State(node): State<Node>) -> Response {
 }
 
 async fn leave(State(node): State<Node>) -> Response {
+    let alone = node.cluster.members().await.is_empty();
     match node.cluster.leave().await {
+        Ok(()) if alone => "left; there was no other node to hand anything to\n".into_response(),
         Ok(()) => "left, everything is handed over\n".into_response(),
         Err(error) => (StatusCode::GATEWAY_TIMEOUT, format!("{error}\n")).into_response(),
     }

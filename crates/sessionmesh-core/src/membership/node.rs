@@ -391,8 +391,8 @@ impl Node {
         if moved {
             self.view_changed_at = now;
             self.compare_in_new_view(now);
-            let (copies, wanted) = self.view.copies();
-            self.events.push_back(Event::ViewChanged { ready: self.view.ready(), copies, wanted });
+            let (holders, wanted) = self.view.holder_counts();
+            self.events.push_back(Event::ViewChanged { ready: self.view.ready(), holders, wanted });
         }
     }
 

@@ -89,7 +89,7 @@ impl View {
     }
 
     /// How many members hold each session, and how many the mode asks for.
-    pub fn copies(&self) -> (usize, usize) {
+    pub fn holder_counts(&self) -> (usize, usize) {
         (self.mode.holders(self.ready.len()), self.mode.holders(usize::MAX))
     }
 
@@ -269,7 +269,7 @@ mod tests {
             assert_eq!(holders.iter().collect::<BTreeSet<_>>().len(), 2);
             assert_eq!(view(Mode::BackupOnly { copies: 7 }, 1..=4).holders(&id).len(), 4);
         }
-        assert_eq!(view(Mode::BackupOnly { copies: 7 }, 1..=4).copies(), (4, 8));
+        assert_eq!(view(Mode::BackupOnly { copies: 7 }, 1..=4).holder_counts(), (4, 8));
     }
 
     #[test]

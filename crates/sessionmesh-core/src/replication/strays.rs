@@ -33,6 +33,12 @@ struct Known<W> {
     used_at: Option<Instant>,
 }
 
+impl<W> Known<W> {
+    fn is_clean(&self, is_everywhere: impl Fn(&W) -> bool) -> bool {
+        self.unsent_since.is_none() && self.waits.iter().all(is_everywhere)
+    }
+}
+
 impl<W> Default for Strays<W> {
     fn default() -> Self {
         Self { view: 0, known: BTreeMap::new(), confirmed: BTreeMap::new() }
@@ -40,13 +46,29 @@ impl<W> Default for Strays<W> {
 }
 
 impl<W> Strays<W> {
-    /// The view changed: what is known of copies elsewhere is void. Passes will tell.
-    pub fn enter(&mut self, view: &View) {
-        if self.view != view.serial() {
-            self.view = view.serial();
-            self.known.clear();
-            self.confirmed.clear();
+    /// The view changed: what is known of copies elsewhere is void, and passes will tell.
+    ///
+    /// Gives back the copies that must go now: a visitor's, with nothing of its own in them. If the
+    /// holders they came from are gone, they must not take their place: they may lack the newest writes,
+    /// or a logout.
+    pub fn enter(&mut self, view: &View, is_everywhere: impl Fn(&W) -> bool) -> Vec<SessionId> {
+        if self.view == view.serial() {
+            return Vec::new();
         }
+        self.view = view.serial();
+        self.confirmed.clear();
+        let known = core::mem::take(&mut self.known);
+        known.into_iter().filter(|(_, known)| known.is_clean(&is_everywhere)).map(|(id, _)| id).collect()
+    }
+
+    /// Whether there is nothing in a visitor's copy that its holders do not have.
+    pub fn is_clean(&self, id: &SessionId, is_everywhere: impl Fn(&W) -> bool) -> bool {
+        self.known.get(id).is_some_and(|known| known.is_clean(&is_everywhere))
+    }
+
+    /// Whether a stray is known one by one.
+    pub fn is_known(&self, id: &SessionId) -> bool {
+        self.known.contains_key(id)
     }
 
     /// How many came to be one by one.
@@ -144,7 +166,7 @@ impl<W> Strays<W> {
     ) -> bool {
         let free = |known: &Known<W>| {
             let rested = known.used_at.is_none_or(|at| now - at >= rest);
-            rested && known.unsent_since.is_none() && known.waits.iter().all(is_everywhere)
+            rested && known.is_clean(&is_everywhere)
         };
         let free = self.known.get(id).is_some_and(free);
         if free {

@@ -282,6 +282,13 @@ impl Config {
     /// The first combination that can't work, and what would do.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let impossible = |detail: String| Err(ConfigError::Impossible { detail });
+        if !self.backup_only && self.copies != 1 {
+            return impossible(format!(
+                "copies = {} means nothing in mode = \"all-peers\", where every node holds every session: set mode = \
+                 \"backup-only\" or leave it out",
+                self.copies
+            ));
+        }
         self.membership.validate().map_err(|error| ConfigError::Impossible { detail: error.to_string() })?;
         if !self.address.is_multicast() {
             return impossible(format!(

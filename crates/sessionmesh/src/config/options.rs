@@ -116,7 +116,7 @@ options! {
             config.backup_only = word(key, value, &[("all-peers", false), ("backup-only", true)])?;
             Ok(())
         };
-    "copies", "1", "In backup-only mode, on how many more nodes each session is held.",
+    "copies", "1", "In backup-only mode, on how many more nodes each session is held: 1 to 7.",
         |config, key, value| { config.copies = in_range(key, value, 1, Mode::MAX_COPIES)?; Ok(()) };
     "zone", "none", "What is lost together with this node, a rack or a data centre: copies go to other zones first, then to other addresses.",
         |config, key, value| {

@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::fetch::{self, Standing};
-use sessionmesh_core::replication::{Inbox, Table, receive};
+use sessionmesh_core::replication::{Inbox, Strays, Table, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::handshake::Greeted;
 use super::sync::{self, SyncInput};
+use crate::ack::AckWait;
 use crate::control::{Attached, Input};
 use crate::events::fault;
 use crate::mesh::Mesh;
@@ -251,6 +252,12 @@ impl Link<'_> {
         }
         let routes = mesh.routes.current();
         let standing = Standing::of(&routes.view, mesh.is_settled_in(&routes.view), fetch);
+        // A visitor's copy is worth nothing beside its holders: it may lack a logout.
+        let clean =
+            |strays: &mut Strays<Arc<AckWait>>| strays.is_clean(&fetch.id, |wait| wait.is_everywhere());
+        if standing == Standing::Stranger && mesh.routes.strays(clean) {
+            return FetchOutcome::Undecided;
+        }
         if fetch.access && standing != Standing::Stranger {
             mesh.touch_if_due(&fetch.id);
         }

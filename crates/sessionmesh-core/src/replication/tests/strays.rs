@@ -53,7 +53,7 @@ impl World {
         for (node, by, strays) in [(driver, responder, mine), (responder, driver, theirs)] {
             let view = view(node.boot, &self.ready);
             let keeper = self.strays.get_mut(&node.boot).unwrap();
-            keeper.enter(&view);
+            keeper.enter(&view, |()| true);
             for (id, digest) in keeper.confirm(&view, by.boot, &strays) {
                 node.table.with(&id, |slot| {
                     if slot.as_ref().is_some_and(|record| record.digest() == digest) {
@@ -169,8 +169,8 @@ fn what_a_holder_had_in_another_view_is_not_counted() {
     let without = view(me, &all).followed_by(seats(&[1, 3, 4]), Vec::new(), true);
     let again = without.followed_by(seats(&all), Vec::new(), true);
     let keeper = world.strays.get_mut(&me).unwrap();
-    keeper.enter(&without);
-    keeper.enter(&again);
+    keeper.enter(&without, |()| true);
+    keeper.enter(&again, |()| true);
     let digest = world.mesh.0[0].table.read(&stray, |record| record.unwrap().digest());
     let third = world.mesh.0[2].boot;
     assert_eq!(keeper.confirm(&again, third, &[(stray, digest)]), []);
@@ -194,7 +194,7 @@ fn everywhere(wait: &Wait) -> bool {
 fn a_visitors_copy_goes_when_it_has_rested_and_is_never_sent() {
     let view = view(BootId::new(1).unwrap(), &[1, 2, 3]);
     let mut strays = Strays::default();
-    strays.enter(&view);
+    strays.enter(&view, everywhere);
     let begun = Instant::ZERO;
     strays.visited(id(1), &view, true, begun);
     strays.visited(id(1), &view, false, begun + REST / 2);
@@ -209,7 +209,7 @@ fn a_visitors_copy_goes_when_it_has_rested_and_is_never_sent() {
 fn a_visitors_write_stays_until_every_holder_has_it_and_is_sent_whole_if_it_was_lost() {
     let view = view(BootId::new(1).unwrap(), &[1, 2, 3]);
     let mut strays = Strays::default();
-    strays.enter(&view);
+    strays.enter(&view, everywhere);
     let (wait, begun) = (Wait::default(), Instant::ZERO);
     strays.visited(id(1), &view, true, begun);
     strays.written(id(1), &view, wait.clone(), begun, everywhere);
@@ -230,22 +230,38 @@ fn what_came_from_a_node_with_another_view_is_sent_on_and_a_change_of_view_leave
     let before = view(BootId::new(1).unwrap(), &[1, 2]);
     let three = before.followed_by(seats(&[1, 2, 3]), Vec::new(), true);
     let mut strays: Strays<Wait> = Strays::default();
-    strays.enter(&three);
+    strays.enter(&three, everywhere);
     let begun = Instant::ZERO;
     strays.arrived(id(1), begun);
     strays.visited(id(2), &before, true, begun);
     assert_eq!(due(&mut strays, begun).0, []);
     assert_eq!(due(&mut strays, begun + PATIENCE).0, [id(1), id(2)], "the second was loaded in another view");
     // The same members again are another view: they may have dropped what they had.
-    strays.enter(&three.followed_by(seats(&[1, 2]), Vec::new(), true));
+    let again = three.followed_by(seats(&[1, 2]), Vec::new(), true);
+    assert_eq!(strays.enter(&again, everywhere), [], "both may have something that nobody else has");
     assert_eq!(strays.known(), 0);
+}
+
+#[test]
+fn a_visitors_copy_does_not_outlive_the_view_unless_it_has_something_of_its_own() {
+    let two = view(BootId::new(1).unwrap(), &[1, 2, 3]);
+    let mut strays = Strays::default();
+    strays.enter(&two, everywhere);
+    let wait = Wait::default();
+    for n in 1..=2 {
+        strays.visited(id(n), &two, true, Instant::ZERO);
+    }
+    strays.written(id(2), &two, wait, Instant::ZERO, everywhere);
+    assert!(strays.is_clean(&id(1), everywhere) && !strays.is_clean(&id(2), everywhere));
+    let after = two.followed_by(seats(&[1]), Vec::new(), false);
+    assert_eq!(strays.enter(&after, everywhere), [id(1)]);
 }
 
 #[test]
 fn routine_passes_leave_nothing_behind_for_copies_that_went_by_themselves() {
     let view = view(BootId::new(1).unwrap(), &[1, 2, 3, 4]);
     let mut strays: Strays<Wait> = Strays::default();
-    strays.enter(&view);
+    strays.enter(&view, everywhere);
     let visited = (0..).map(id).find(|id| !view.i_hold(id)).unwrap();
     strays.visited(visited, &view, true, Instant::ZERO);
     let [first, second] = view.holders(&visited)[..] else { panic!("two holders") };
