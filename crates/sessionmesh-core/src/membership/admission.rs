@@ -253,6 +253,10 @@ impl Node {
             self.events.push_back(Event::MemberAdmitted { boot, name, address });
         }
         self.actions.push_back(Action::Open { member: info, link });
+        if fresh && self.state == MemberState::Ready && hello.state == MemberState::Ready {
+            // Two sides of a cut meet: what this one holds, the other may have changed.
+            self.view = self.view.distrusted();
+        }
         self.set_member_state(boot, hello.state, now);
         if fresh {
             self.publish(now);

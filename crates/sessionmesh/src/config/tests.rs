@@ -18,6 +18,9 @@ fn file_environment_and_code_set_the_same_options_and_the_last_wins() {
             "name = \"n1\"\nfrequency = \"100ms\"\nseeds = [\"a:1\", \"b:2\"]\ncopies = 3\nmulticast = true",
         )
         .unwrap();
+    let said = config.validate().unwrap_err().to_string();
+    assert!(said.contains("copies = 3") && said.contains("backup-only"), "{said}");
+    config.set("mode", "backup-only").unwrap();
     let vars = [("SESSIONMESH_FREQUENCY", "200ms"), ("HOME", "/root")];
     config.load_vars(vars.into_iter().map(|(key, value)| (key.into(), value.into()))).unwrap();
     assert_eq!(config.membership.frequency, Duration::from_millis(200));

@@ -523,3 +523,34 @@ fn a_routine_pass_in_which_a_member_crashed_is_no_comparison_of_what_it_held() {
     node.handle_misbehaved(boots[2], now);
     assert!(!node.is_settled() && !node.has_compared_with_all() && !node.view().is_trusted());
 }
+
+#[test]
+fn when_two_sides_of_a_cut_meet_nobody_answers_from_memory_before_they_have_compared() {
+    let founder = |boot: u64, port: u16| {
+        let me = Identity {
+            boot: BootId::new(boot).unwrap(),
+            name: NodeName::new(&format!("n{boot}")).unwrap(),
+            address: address(port),
+            mode: BACKUP,
+            zone: None,
+        };
+        let mut node = Node::new(me, MembershipConfig::default(), Instant::ZERO);
+        node.handle_timeout(Instant::ZERO + Duration::from_secs(3));
+        assert_eq!(node.state(), MemberState::Ready);
+        node
+    };
+    let (mut node, other) = (founder(10, 4_001), founder(20, 4_002));
+    let later = Instant::ZERO + Duration::from_secs(4);
+    let ids = || (0..50u128).map(|n| crate::SessionId::from_bytes((n << 120 | n).to_be_bytes()));
+    assert!(ids().all(|id| node.view().may_serve(&id)));
+    node.handle_hello(1, other.hello(), Some((address(4_002), 1)), later);
+    node.handle_link_up(1, later);
+    assert_eq!(node.view().ready(), 2);
+    assert!(!ids().any(|id| node.view().may_serve(&id)), "the other side may have written");
+    // Not at once: the other side will see the same members in a moment.
+    let later = later + MembershipConfig::default().frequency;
+    node.handle_timeout(later);
+    let done = PassDone { role: PassRole::Driver, view: node.view().serial(), agreed: true };
+    node.handle_pass_done(other.me().boot, done, later);
+    assert!(ids().all(|id| node.view().may_serve(&id)));
+}
