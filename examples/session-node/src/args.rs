@@ -65,6 +65,10 @@ pub struct Args {
     /// serves.
     #[arg(long, default_value = "auto", value_parser = ["auto", "true", "false"])]
     pub cookie_secure: String,
+    /// Ask the node that serves at --http whether it is ready, and exit: 0 if it is. For health checks in
+    /// images that have no other program.
+    #[arg(long)]
+    pub health: bool,
     /// Any other option, KEY=VALUE (see docs/configuration.md); repeat for more.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -7,11 +7,13 @@
 //! | `cart` | the page that a person sees |
 //! | `admin` | what operators and tests ask |
 //! | `serve` | start, serve, drain, leave |
+//! | `health` | asks a running node whether it is ready |
 
 mod admin;
 mod app;
 mod args;
 mod cart;
+mod health;
 mod serve;
 
 use std::ffi::OsString;
@@ -24,6 +26,12 @@ pub use args::Args;
 /// Runs a node until it is told to stop. For programs that are a node, or start themselves as one.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = Args::parse_from(args);
+    if args.health {
+        return match health::check(args.http) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&*error),
+        };
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "warn,sessionmesh=info,session_node=info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
