@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, Phase};
 
 /// For each moment of work, so many of rest.
 const REST: u32 = 2;
@@ -17,9 +17,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Rests after work, unless this node serves nobody: it joins or leaves.
+    /// Rests after work, unless all that this node has to do is to join. One that leaves serves nobody
+    /// either, but those that it hands over to do.
     pub(crate) async fn rest(&mut self, mesh: &Mesh, worked: Duration) {
-        if mesh.check_serving().is_err() {
+        if matches!(*mesh.phase.borrow(), Phase::Joining(_)) {
             self.debt = Duration::ZERO;
             return;
         }
