@@ -127,8 +127,8 @@ impl Cluster {
     }
 
     /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
-    /// holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes as the mode asks for,
-    /// says goodbye, and stops. A second call waits for the first.
+    /// holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes
+    /// as the mode asks for, says goodbye, and stops. A second call waits for the first.
     ///
     /// # Errors
     /// [`LeaveError`]: the node has left, but not every member was known to have everything.
