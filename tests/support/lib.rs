@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test that can't go on says so and stops.
 
+mod lan;
 mod load;
 mod net;
 mod process;
 
+pub use lan::{Lan, Traffic, has};
 pub use load::{Load, User};
 pub use net::{Net, eventually};
 pub use process::{Answer, Browser, NodeProcess, Processes, Signal};

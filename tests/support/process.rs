@@ -1,6 +1,7 @@
 //! Nodes as processes, driven from outside.
 
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use tokio::process::{Child, Command};
 
 pub use rustix::process::Signal;
 
-use crate::eventually;
+use crate::{Lan, eventually};
+
+/// The secret of clusters that are not on loopback.
+const SECRET: &str = "a secret that is long enough";
 
 /// One test's cluster of processes.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub struct Processes {
     cluster: String,
     flags: Vec<String>,
     seeds: bool,
+    lan: Option<Arc<Lan>>,
     /// In the order in which they were started.
     pub nodes: Vec<NodeProcess>,
 }
@@ -31,6 +36,7 @@ pub struct Processes {
 pub struct NodeProcess {
     name: String,
     child: Option<Child>,
+    host: usize,
     http: String,
     /// Where links are accepted.
     pub address: String,
@@ -47,6 +53,7 @@ impl Processes {
             cluster: format!("processes-{}-{number}", std::process::id()),
             flags: Vec::new(),
             seeds: false,
+            lan: None,
             nodes: Vec::new(),
         }
     }
@@ -65,22 +72,42 @@ impl Processes {
         self
     }
 
-    fn command(&self, name: &str, http: &str, bind: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["--name", name, "--http", http, "--bind", bind, "--insecure", "--drain=100ms"]);
-        command.args([
-            "--frequency=100ms",
-            "--drop-time=1s",
-            "--set=join_wait=500ms",
-            "--set=fetch_timeout=250ms",
-        ]);
+    /// Each node on a host of its own, the first on the first; on loopback otherwise.
+    #[must_use]
+    pub fn on(mut self, lan: &Arc<Lan>) -> Self {
+        self.lan = Some(lan.clone());
+        self
+    }
+
+    /// The program as a node of this cluster, where it runs.
+    pub fn command(&self, name: &str, host: usize) -> Command {
+        let mut command = match &self.lan {
+            Some(lan) => {
+                let enter = lan.enter(host);
+                let mut command = Command::new(&enter[0]);
+                command.args(&enter[1..]).arg(&self.program).env("SESSIONMESH_SECRET", SECRET);
+                command.args(["--bind=0.0.0.0:4000", "--interface=eth0"]);
+                command.arg(format!("--http={}:8080", lan.address(host)));
+                command
+            }
+            None => {
+                let mut command = Command::new(&self.program);
+                command.args(["--insecure", "--bind=127.0.0.1:0", "--http=127.0.0.1:0"]);
+                command
+            }
+        };
+        command.args(["--name", name, "--drain=100ms", "--frequency=100ms", "--drop-time=1s"]);
+        command.args(["--set=join_wait=500ms", "--set=fetch_timeout=250ms"]);
         command.arg(format!("--set=cluster={}", self.cluster));
         if self.seeds {
             let known: Vec<String> =
                 self.nodes.iter().map(|node| format!("--seed={}", node.address)).collect();
             command.args(if known.is_empty() { vec!["--seed=127.0.0.1:9".into()] } else { known });
         } else {
-            command.args(["--multicast=228.0.0.4:45564", "--interface=127.0.0.1"]);
+            command.arg("--multicast=228.0.0.4:45564");
+            if self.lan.is_none() {
+                command.arg("--interface=127.0.0.1");
+            }
         }
         command.args(&self.flags).stdout(Stdio::piped()).kill_on_drop(true);
         let log = std::env::var("TEST_LOG").unwrap_or_else(|_| "error".into());
@@ -88,28 +115,22 @@ impl Processes {
         command
     }
 
-    /// Starts a node that must come up.
+    /// Starts a node that must come up, on the next host if there are hosts.
     pub async fn start_one(&mut self, name: &str) -> usize {
-        let node = self.launch(name, "127.0.0.1:0", "127.0.0.1:0").await;
-        self.nodes.push(node);
-        self.nodes.len() - 1
+        self.start_on(name, self.nodes.len(), &[]).await
     }
 
-    async fn launch(&self, name: &str, http: &str, bind: &str) -> NodeProcess {
-        let mut child = self.command(name, http, bind).spawn().unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let said = tokio::time::timeout(Duration::from_secs(10), stdout.read_line(&mut line)).await;
-        said.expect("a node says within 10 s where it is").unwrap();
-        let place: Value =
-            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} did not start: {line:?}"));
-        let text = |key: &str| place[key].as_str().unwrap().to_owned();
-        NodeProcess { name: name.into(), child: Some(child), http: text("http"), address: text("address") }
+    /// Starts a node that must come up, on this host, with flags of its own.
+    pub async fn start_on(&mut self, name: &str, host: usize, flags: &[&str]) -> usize {
+        let mut command = self.command(name, host);
+        command.args(flags);
+        self.nodes.push(NodeProcess::launch(name, host, command).await);
+        self.nodes.len() - 1
     }
 
     /// Starts a node that must fail, and gives back what it said.
     pub async fn start_failing(&self, name: &str, flags: &[&str]) -> String {
-        let mut command = self.command(name, "127.0.0.1:0", "127.0.0.1:0");
+        let mut command = self.command(name, self.nodes.len());
         command.args(flags).stderr(Stdio::piped());
         let ended = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
         let Output { status, stderr, .. } = ended.expect("a node that can't start ends within 10 s").unwrap();
@@ -129,7 +150,9 @@ impl Processes {
     /// Starts a node again, on the same ports.
     pub async fn restart(&mut self, index: usize) {
         let node = &self.nodes[index];
-        let again = self.launch(&node.name, &node.http, &node.address).await;
+        let mut command = self.command(&node.name, node.host);
+        command.args(["--http", &node.http, "--bind", &node.address]);
+        let again = NodeProcess::launch(&node.name, node.host, command).await;
         self.nodes[index] = again;
         self.nodes[index].ready().await;
     }
@@ -182,6 +205,19 @@ impl Processes {
 }
 
 impl NodeProcess {
+    async fn launch(name: &str, host: usize, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let said = tokio::time::timeout(Duration::from_secs(10), stdout.read_line(&mut line)).await;
+        said.expect("a node says within 10 s where it is").unwrap();
+        let place: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} did not start: {line:?}"));
+        let text = |key: &str| place[key].as_str().unwrap().to_owned();
+        let (http, address) = (text("http"), text("address"));
+        Self { name: name.into(), child: Some(child), host, http, address }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -8,7 +8,7 @@ use sessionmesh::{Config, ConfigError};
 
 /// A web node with replicated sessions.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "session-node", version)]
+#[command(name = "session-node", version, args_override_self = true)]
 pub struct Args {
     /// This node's name and sticky route, unique in the cluster.
     #[arg(long)]

@@ -16,7 +16,9 @@ pub(crate) struct Interface {
 }
 
 fn list() -> Result<Vec<Interface>, std::io::Error> {
-    let interfaces = if_addrs::get_if_addrs()?;
+    let mut interfaces = if_addrs::get_if_addrs()?;
+    // A link-local address means nothing to others without their name of the network: last.
+    interfaces.sort_by_key(if_addrs::Interface::is_link_local);
     Ok(interfaces
         .into_iter()
         .map(|interface| Interface {
