@@ -47,7 +47,10 @@ async fn hosts_find_each_other_by_multicast_over_ipv6(lan: Lan) {
         .start(3)
         .await;
     println!("3 hosts formed by IPv6 multicast, link-local scope, in {:?}", begun.elapsed());
-    assert_eq!(cluster.nodes[2].address, "[fd77::13]:4000", "not the link-local address, which needs a scope");
+    assert_eq!(
+        cluster.nodes[2].address, "[fd77::13]:4000",
+        "not the link-local address, which needs a scope"
+    );
     let mut browser = Browser::new();
     browser.put(&cluster.nodes[0], "k", "v").await;
     for node in &cluster.nodes {

@@ -51,7 +51,8 @@ impl Lan {
         if !rustix::process::geteuid().is_root() {
             return Some("network namespaces need root".into());
         }
-        let missing = ["ip", "nft", "unshare", "nsenter", "setpriv"].iter().find(|tool| !has(tool))?;
+        let missing =
+            ["ip", "nft", "unshare", "nsenter", "setpriv", "dnsmasq"].iter().find(|tool| !has(tool))?;
         Some(format!("{missing} is not installed"))
     }
 
@@ -152,7 +153,9 @@ impl Lan {
     /// Drops multicast, as most clouds do.
     pub fn drop_multicast(&self) {
         self.rule("ip daddr 224.0.0.0/4 drop".into());
-        self.rule("ip6 daddr ff00::/8 icmpv6 type != { nd-neighbor-solicit, nd-neighbor-advert } drop".into());
+        self.rule(
+            "ip6 daddr ff00::/8 icmpv6 type != { nd-neighbor-solicit, nd-neighbor-advert } drop".into(),
+        );
         self.rule("ip6 daddr ff00::/8 meta l4proto udp drop".into());
     }
 
@@ -194,7 +197,16 @@ impl Namespace {
     fn make() -> Self {
         // The holder dies with the thread that made it, even if that is killed.
         let mut holder = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "sh", "-c", "echo; exec sleep infinity"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--net",
+                "--mount",
+                "sh",
+                "-c",
+                "echo; exec sleep infinity",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -25,7 +25,10 @@ use crate::routes::RouteTable;
 #[derive(Debug)]
 pub(crate) enum Input {
     Heartbeat(Heartbeat),
-    Seeds(Vec<SocketAddr>),
+    Seeds {
+        addresses: Vec<SocketAddr>,
+        unresolved: Vec<String>,
+    },
     /// A connection was accepted: what to say on it.
     Accepted(oneshot::Sender<(LinkId, Hello)>),
     /// The other side of a connection said who it is.
@@ -148,7 +151,7 @@ impl Control {
         let node = &mut self.node;
         match input {
             Input::Heartbeat(heartbeat) => node.handle_heartbeat(&heartbeat, now),
-            Input::Seeds(seeds) => node.handle_seeds(&seeds, now),
+            Input::Seeds { addresses, unresolved } => node.handle_seeds(&addresses, &unresolved, now),
             Input::Accepted(answer) => {
                 self.next_link += 1;
                 let _ = answer.send((self.next_link, node.hello()));

@@ -1,6 +1,7 @@
 //! Addresses to connect to: seeds, nodes heard or told of, members lost.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -40,11 +41,14 @@ struct Target {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Dials {
     targets: BTreeMap<SocketAddr, Target>,
+    /// Seeds whose addresses nobody has told yet.
+    unresolved: Vec<String>,
 }
 
 impl Dials {
     /// Replaces the seeds; what is known of those that stay, stays.
-    pub(super) fn set_seeds(&mut self, seeds: &[SocketAddr], now: Instant) {
+    pub(super) fn set_seeds(&mut self, seeds: &[SocketAddr], unresolved: &[String], now: Instant) {
+        self.unresolved = unresolved.to_vec();
         for (address, target) in &mut self.targets {
             if !seeds.contains(address) {
                 target.seed = None;
@@ -163,6 +167,11 @@ impl Dials {
             .iter()
             .filter_map(|(address, target)| Some((*address, target.seed?)))
             .filter(|(_, seed)| matches!(seed, SeedState::Untried | SeedState::Silent))
+    }
+
+    /// A seed whose address is not known because nobody answered, neither with one nor with "no such name".
+    pub(super) fn unresolved(&self) -> Option<&str> {
+        self.unresolved.first().map(String::as_str)
     }
 
     /// Where heartbeats go besides the group: seeds and addresses wanted.

@@ -172,10 +172,11 @@ impl Node {
         }
     }
 
-    /// The seeds, resolved (again): some may be gone, some new.
-    pub fn handle_seeds(&mut self, seeds: &[SocketAddr], now: Instant) {
-        self.dials.set_seeds(seeds, now);
-        self.dial_due(now);
+    /// The seeds, resolved (again): some may be gone, some new. `unresolved` are those of which the name
+    /// service has said nothing (yet); one that it says does not exist is in neither list.
+    pub fn handle_seeds(&mut self, seeds: &[SocketAddr], unresolved: &[String], now: Instant) {
+        self.dials.set_seeds(seeds, unresolved, now);
+        self.settle(now);
     }
 
     /// An authentic heartbeat came.

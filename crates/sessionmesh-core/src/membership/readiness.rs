@@ -48,7 +48,16 @@ impl Node {
         if now - self.started_at < self.config.join_wait {
             return Some("listening for other nodes".into());
         }
-        let seed = self.dials.open_seeds().find(|_| !self.config.found)?;
+        if self.config.found {
+            return None;
+        }
+        if let Some(seed) = self.dials.unresolved() {
+            return Some(format!(
+                "no answer from the name service for seed {seed}: a cluster may be behind it (found = true founds \
+                 one without it)"
+            ));
+        }
+        let seed = self.dials.open_seeds().next()?;
         Some(match seed {
             (address, SeedState::Untried) => format!("trying seed {address}"),
             (address, _) => format!(

@@ -8,7 +8,7 @@
 //! | `listener`, `dial`, `handshake` | how connections become links |
 //! | `link` | a link's frames, both ways |
 //! | `sync` | passes on a link |
-//! | `seeds` | names of seeds, resolved again and again |
+//! | `seeds`, `resolve` | names of seeds, resolved again and again |
 
 pub(crate) mod bind;
 pub(crate) mod dial;
@@ -17,5 +17,6 @@ pub(crate) mod heartbeat;
 pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod listener;
+pub(crate) mod resolve;
 pub(crate) mod seeds;
 pub(crate) mod sync;

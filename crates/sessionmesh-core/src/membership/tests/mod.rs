@@ -30,6 +30,7 @@ in_both_modes! {
     a_joiner_is_ready_at_once_when_it_has_compared_with_all
     one_seed_is_enough_to_find_all
     a_silent_seed_blocks_founding_and_a_refused_one_does_not
+    a_name_that_nobody_resolves_blocks_founding_and_one_that_does_not_exist_does_not
     a_killed_process_is_dropped_within_tens_of_milliseconds
     a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts
     a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back
@@ -85,7 +86,7 @@ fn one_seed_is_enough_to_find_all(mode: Mode) {
         let index = world.start(&format!("n{n}"), 4_000 + n, 10 * u64::from(n));
         let seed = if n == 1 { address(1) } else { address(4_001) };
         let now = world.now;
-        world.processes[index].node.handle_seeds(&[seed], now);
+        world.processes[index].node.handle_seeds(&[seed], &[], now);
     }
     world.run(Duration::from_secs(4));
     for index in 0..4 {
@@ -99,13 +100,27 @@ fn a_silent_seed_blocks_founding_and_a_refused_one_does_not(mode: Mode) {
     world.processes[stopped].running = false;
     let index = world.start("n2", 4_002, 20);
     let now = world.now;
-    world.processes[index].node.handle_seeds(&[address(4_001)], now);
+    world.processes[index].node.handle_seeds(&[address(4_001)], &[], now);
     world.run(Duration::from_secs(10));
     assert_eq!(world.state(index), MemberState::Joining);
     let reason = world.processes[index].node.unready_reason(world.now).unwrap();
     assert!(reason.contains("127.0.0.1:4001") && reason.contains("found = true"), "{reason}");
     world.kill(stopped);
     world.run_until("founded", Duration::from_secs(3), |world| world.state(index) == MemberState::Ready);
+}
+
+fn a_name_that_nobody_resolves_blocks_founding_and_one_that_does_not_exist_does_not(mode: Mode) {
+    let mut world = World::new(mode);
+    let index = world.start("n1", 4_001, 10);
+    let now = world.now;
+    world.processes[index].node.handle_seeds(&[], &["nodes.mesh:4000".into()], now);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.state(index), MemberState::Joining);
+    let reason = world.processes[index].node.unready_reason(world.now).unwrap();
+    assert!(reason.contains("nodes.mesh:4000") && reason.contains("found = true"), "{reason}");
+    let now = world.now;
+    world.processes[index].node.handle_seeds(&[], &[], now);
+    world.run_until("founded", Duration::from_secs(1), |world| world.state(index) == MemberState::Ready);
 }
 
 fn a_killed_process_is_dropped_within_tens_of_milliseconds(mode: Mode) {
