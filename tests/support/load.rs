@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::{Browser, NodeProcess};
+use crate::{Answer, Browser, NodeProcess};
 
 /// Attributes that each user writes in turn.
 const KEYS: usize = 40;
@@ -29,7 +29,8 @@ pub struct User {
     acknowledged: BTreeMap<String, String>,
     unknown: BTreeMap<String, Vec<String>>,
     writes: usize,
-    retries: usize,
+    /// Requests that another node had to take, and why.
+    refusals: Vec<String>,
     /// Answers at which the session was gone.
     lost: usize,
 }
@@ -37,7 +38,15 @@ pub struct User {
 impl Load {
     /// So many users, on these nodes.
     pub fn start(users: usize, nodes: &[&NodeProcess]) -> Self {
-        let urls = nodes.iter().map(|node| node.url("")).collect();
+        Self::on(users, nodes.iter().map(|node| node.url("")).collect())
+    }
+
+    /// So many users, all through one balancer.
+    pub fn through(users: usize, url: &str) -> Self {
+        Self::on(users, vec![url.into()])
+    }
+
+    fn on(users: usize, urls: Vec<String>) -> Self {
         let nodes = Arc::new(RwLock::new(urls));
         let stop = Arc::new(AtomicBool::new(false));
         let client = Browser::new();
@@ -75,7 +84,7 @@ impl User {
             acknowledged: BTreeMap::new(),
             unknown: BTreeMap::new(),
             writes: 0,
-            retries: 0,
+            refusals: Vec::new(),
             lost: 0,
         };
         let mut turn = number;
@@ -99,12 +108,12 @@ impl User {
                 self.writes += 1;
             }
             // Refused before anything was touched: another node takes it.
-            Some(503) => self.retry().await,
+            Some(503) => self.retry(&answer).await,
             // No answer, or the level was missed: it may be there.
-            None | Some(504) => {
+            None | Some(502 | 504) => {
                 self.unknown.entry(key).or_default().push(value);
                 self.writes += 1;
-                self.retry().await;
+                self.retry(&answer).await;
             }
             Some(status) => panic!("put {key}: {status} {:?}", answer.map(|answer| answer.body)),
         }
@@ -113,8 +122,11 @@ impl User {
         }
     }
 
-    async fn retry(&mut self) {
-        self.retries += 1;
+    async fn retry(&mut self, answer: &Option<Answer>) {
+        self.refusals.push(match answer {
+            Some(answer) => format!("{} {}", answer.status, answer.body),
+            None => "no answer".into(),
+        });
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 
@@ -125,7 +137,12 @@ impl User {
 
     /// Requests that another node had to take.
     pub fn retries(&self) -> usize {
-        self.retries
+        self.refusals.len()
+    }
+
+    /// What they were told.
+    pub fn refusals(&self) -> &[String] {
+        &self.refusals
     }
 
     /// Checks that everything acknowledged is there; says what is not.

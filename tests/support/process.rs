@@ -1,5 +1,6 @@
 //! Nodes as processes, driven from outside.
 
+use std::collections::BTreeMap;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -223,6 +224,11 @@ impl NodeProcess {
         &self.name
     }
 
+    /// Where it serves HTTP.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
     /// An address of this node.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
@@ -301,12 +307,14 @@ impl NodeProcess {
     }
 }
 
-/// A browser with one cookie, which it sends to whichever node it asks.
+/// A browser with its cookies, which it sends to whichever node it asks.
 #[derive(Clone, Debug)]
 pub struct Browser {
     client: Client,
     /// The session cookie's value.
     pub cookie: Option<String>,
+    /// A balancer's.
+    others: BTreeMap<String, String>,
 }
 
 /// What a node answered.
@@ -330,7 +338,7 @@ impl Browser {
     /// Without a cookie.
     pub fn new() -> Self {
         let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
-        Self { client, cookie: None }
+        Self { client, cookie: None, others: BTreeMap::new() }
     }
 
     async fn ask(&mut self, method: Method, node: &NodeProcess, path: &str) -> Answer {
@@ -341,13 +349,21 @@ impl Browser {
 
     async fn try_ask(&mut self, method: Method, url: &str) -> Result<Answer, reqwest::Error> {
         let mut request = self.client.request(method, url);
-        if let Some(cookie) = &self.cookie {
-            request = request.header(COOKIE, format!("id={cookie}"));
+        let session = self.cookie.iter().map(|cookie| format!("id={cookie}"));
+        let others = self.others.iter().map(|(name, value)| format!("{name}={value}"));
+        let cookies: Vec<String> = session.chain(others).collect();
+        if !cookies.is_empty() {
+            request = request.header(COOKIE, cookies.join("; "));
         }
         let answer = request.send().await?;
         for header in answer.headers().get_all(SET_COOKIE) {
-            let value = header.to_str().unwrap().strip_prefix("id=").and_then(|rest| rest.split(';').next());
-            self.cookie = value.filter(|value| !value.is_empty()).map(Into::into);
+            let pair = header.to_str().unwrap().split(';').next().unwrap_or_default();
+            let (name, value) = pair.split_once('=').unwrap();
+            if name == "id" {
+                self.cookie = Some(value.to_owned()).filter(|value| !value.is_empty());
+            } else {
+                self.others.insert(name.into(), value.into());
+            }
         }
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         Ok(Answer { status, headers, body: answer.text().await? })
@@ -376,6 +392,16 @@ impl Browser {
     /// POST to whatever is at an address.
     pub async fn try_post_to(&mut self, url: &str, path: &str) -> Option<Answer> {
         self.try_ask(Method::POST, &format!("{url}{path}")).await.ok()
+    }
+
+    /// GET from whatever is at an address; it must answer.
+    pub async fn get_from(&mut self, url: &str, path: &str) -> Answer {
+        self.try_ask(Method::GET, &format!("{url}{path}")).await.unwrap()
+    }
+
+    /// POST to whatever is at an address; it must answer.
+    pub async fn post_to(&mut self, url: &str, path: &str) -> Answer {
+        self.try_ask(Method::POST, &format!("{url}{path}")).await.unwrap()
     }
 
     /// Sets an attribute; it must work.
