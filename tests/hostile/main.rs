@@ -17,6 +17,8 @@ const SECRET: &[u8] = b"0123456789abcdef";
 
 fn hello(boot: u64, versions: (u32, u32)) -> Hello {
     Hello {
+        probe: false,
+        clock_ms: 0,
         versions,
         boot: BootId::new(boot).unwrap(),
         name: NodeName::new("liar").unwrap(),

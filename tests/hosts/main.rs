@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
 
 mod cables;
+mod diagnose;
 mod names;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ fn main() {
     if let Some(missing) = &missing {
         eprintln!("NOT TESTED on hosts of their own: {missing}");
     }
-    let stories = [cables::stories(), names::stories()].concat();
+    let stories = [cables::stories(), names::stories(), diagnose::stories()].concat();
     let trials = stories.into_iter().map(|(name, story)| {
         let told = move || {
             story();

@@ -1,6 +1,7 @@
 //! A node of the cluster, as the application holds it.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,6 +48,17 @@ impl Drop for Handle {
     }
 }
 
+/// Who a node of this configuration is that others reach at this address.
+pub(crate) fn identity(config: &Config, address: SocketAddr) -> Result<Identity, StartError> {
+    let name = match config.name.clone() {
+        Some(name) => name,
+        None => NodeName::new(&format!("node-{}", os::process_label()))
+            .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
+    };
+    let (mode, zone) = (config.mode(), config.zone.clone());
+    Ok(Identity { boot: os::boot_id()?, name, address, mode, zone })
+}
+
 impl Cluster {
     /// Starts a node: binds its sockets, announces it, and collects sessions in the background. It
     /// serves once [`Cluster::ready`] returns.
@@ -56,18 +68,7 @@ impl Cluster {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let bound = Bound::open(&config)?;
-        let name = match config.name.clone() {
-            Some(name) => name,
-            None => NodeName::new(&format!("node-{}", os::process_label()))
-                .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
-        };
-        let me = Identity {
-            boot: os::boot_id()?,
-            name,
-            address: bound.address,
-            mode: config.mode(),
-            zone: config.zone.clone(),
-        };
+        let me = identity(&config, bound.address)?;
         let (control, inputs) = mpsc::unbounded_channel();
         let node = Node::new(me.clone(), config.membership, os::mono());
         let mesh = Arc::new(Mesh::new(config, me, control));
@@ -219,7 +220,7 @@ impl Cluster {
     }
 
     /// Where other nodes reach this one.
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.mesh().me.address
     }
 

@@ -107,6 +107,8 @@ counters! {
     heartbeats_heard,
     /// Heartbeats heard twice, or out of order.
     heartbeats_replayed,
+    /// Questions of hosts that are no members (`session-node --diagnose`) answered.
+    probes_answered,
     /// Heartbeats that could not be sent.
     heartbeats_failed,
     /// Connections that proved who they are.

@@ -69,6 +69,10 @@ pub struct Args {
     /// images that have no other program.
     #[arg(long)]
     pub health: bool,
+    /// Look at what a node of these options would find (sockets, multicast, names, other nodes, secret, clocks), say what is
+    /// wrong in plain words, and exit: 0 if nothing is. May run beside a node.
+    #[arg(long)]
+    pub diagnose: bool,
     /// Any other option, KEY=VALUE (see docs/configuration.md); repeat for more.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -8,11 +8,13 @@
 //! | `admin` | what operators and tests ask |
 //! | `serve` | start, serve, drain, leave |
 //! | `health` | asks a running node whether it is ready |
+//! | `diagnose` | why nodes do not find each other |
 
 mod admin;
 mod app;
 mod args;
 mod cart;
+mod diagnose;
 mod health;
 mod serve;
 
@@ -31,6 +33,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&*error),
         };
+    }
+    if args.diagnose {
+        return diagnose::run(&args);
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "warn,sessionmesh=info,session_node=info".into());

@@ -148,6 +148,9 @@ impl Node {
             members: self.contacts(),
             side: self.side(),
             forgotten: self.lost.forgotten(),
+            probe: false,
+            // The driver's: the core has no clock.
+            clock_ms: 0,
         }
     }
 

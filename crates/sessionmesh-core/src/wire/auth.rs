@@ -1,5 +1,6 @@
 //! Keys from the cluster's secret, and tags made with them.
 
+use alloc::string::String;
 use core::fmt;
 
 use constant_time_eq::constant_time_eq;
@@ -16,6 +17,7 @@ pub struct ClusterKey {
     tag: ClusterTag,
     heartbeat: [u8; 32],
     link: [u8; 32],
+    probe: [u8; 32],
 }
 
 impl ClusterKey {
@@ -37,7 +39,15 @@ impl ClusterKey {
             tag: [a, b, c, d],
             heartbeat: derive("sessionmesh 2026 heartbeat key v1"),
             link: derive("sessionmesh 2026 link key v1"),
+            probe: derive("sessionmesh 2026 probe key v1"),
         }
+    }
+
+    /// Tells an operator whether two nodes have the same secret. Says no more of it than a heartbeat does to
+    /// whoever hears it.
+    pub fn fingerprint(&self) -> String {
+        let [a, b, c, d, ..] = self.tag_probe(b"fingerprint");
+        alloc::format!("{a:02x}{b:02x}{c:02x}{d:02x}")
     }
 
     pub(super) fn cluster_tag(&self) -> ClusterTag {
@@ -45,10 +55,15 @@ impl ClusterKey {
     }
 
     pub(super) fn tag_heartbeat(&self, body: &[u8]) -> [u8; TAG_BYTES] {
-        let full = blake3::keyed_hash(&self.heartbeat, body);
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(full.as_bytes().split_at(TAG_BYTES).0);
-        tag
+        short_tag(&self.heartbeat, body)
+    }
+
+    pub(super) fn tag_probe(&self, body: &[u8]) -> [u8; TAG_BYTES] {
+        short_tag(&self.probe, body)
+    }
+
+    pub(super) fn is_probe_authentic(&self, body: &[u8], tag: &[u8]) -> bool {
+        constant_time_eq(&self.tag_probe(body), tag)
     }
 
     pub(super) fn is_heartbeat_authentic(&self, body: &[u8], tag: &[u8]) -> bool {
@@ -63,6 +78,13 @@ impl ClusterKey {
         hasher.update(body);
         *hasher.finalize().as_bytes()
     }
+}
+
+fn short_tag(key: &[u8; 32], body: &[u8]) -> [u8; TAG_BYTES] {
+    let full = blake3::keyed_hash(key, body);
+    let mut tag = [0; TAG_BYTES];
+    tag.copy_from_slice(full.as_bytes().split_at(TAG_BYTES).0);
+    tag
 }
 
 impl fmt::Debug for ClusterKey {

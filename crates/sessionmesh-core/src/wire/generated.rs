@@ -66,6 +66,12 @@ pub struct Hello {
     /// As in Heartbeat.
     #[prost(fixed64, tag = "15")]
     pub view: u64,
+    /// The sender asks who is there and how they are; it is not to be admitted.
+    #[prost(bool, tag = "16")]
+    pub probe: bool,
+    /// The sender's wall clock when it said this, in milliseconds since 1970. Shown to operators, nothing more.
+    #[prost(uint64, tag = "17")]
+    pub clock_ms: u64,
 }
 /// The answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -67,6 +67,10 @@ pub struct Hello {
     pub side: Side,
     /// Boots that nobody on its side has heard for the horizon.
     pub forgotten: Vec<BootId>,
+    /// It asks who is there, and is not to be admitted.
+    pub probe: bool,
+    /// Its wall clock as it said this, in milliseconds since 1970. Decides nothing.
+    pub clock_ms: u64,
 }
 
 /// One side of a cut, as a node on it sees it: of two, the smaller yields.
@@ -222,6 +226,8 @@ impl Hello {
             view_size: self.side.size,
             view_lowest: self.side.lowest.map_or(0, BootId::get),
             forgotten: self.forgotten.iter().map(|boot| boot.get()).collect(),
+            probe: self.probe,
+            clock_ms: self.clock_ms,
         }
     }
 
@@ -238,6 +244,8 @@ impl Hello {
             dial: hello.dial,
             side: Side { size: hello.view_size, lowest: BootId::new(hello.view_lowest) },
             forgotten: hello.forgotten.iter().filter_map(|boot| BootId::new(*boot)).collect(),
+            probe: hello.probe,
+            clock_ms: hello.clock_ms,
             members: hello.members.into_iter().map(Contact::from_wire).collect::<Result<_, _>>()?,
         })
     }
@@ -303,6 +311,8 @@ mod tests {
             members: Vec::new(),
             side: Side::default(),
             forgotten: Vec::new(),
+            probe: false,
+            clock_ms: 1,
         }
     }
 

@@ -15,6 +15,7 @@ mod handshake;
 mod heartbeat;
 pub(crate) mod member_state;
 pub(crate) mod mode;
+mod probe;
 
 pub use auth::{ClusterKey, ClusterTag};
 pub use contact::{Contact, decode_address, encode_address};
@@ -27,6 +28,7 @@ pub use handshake::{
     Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
 };
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
+pub use probe::Probe;
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const PROTOCOL_VERSIONS: (u32, u32) = (1, 1);

@@ -42,6 +42,21 @@ impl Bound {
     }
 }
 
+/// Sockets that send to the group and hear it beside those of a node: one of any port, one of the group's.
+pub(crate) fn open_probe(
+    config: &Config,
+    interface: &Interface,
+) -> Result<(UdpSocket, UdpSocket), StartError> {
+    let group = SocketAddr::new(config.address, config.port);
+    let open = || {
+        let sender = UdpSocket::bind(SocketAddr::new(config.bind.ip(), 0))?;
+        sender.set_nonblocking(true)?;
+        prepare_sender(&sender, config, interface)?;
+        Ok((sender, open_group(config, interface)?))
+    };
+    open().map_err(|source| StartError::Multicast { group, interface: interface.name.clone(), source })
+}
+
 /// Where others reach this node: as told, else where it listens, else by the interface.
 fn advertised(
     config: &Config,

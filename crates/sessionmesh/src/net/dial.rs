@@ -15,7 +15,7 @@ use crate::control::Input;
 use crate::mesh::Mesh;
 
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) async fn dial(mesh: Arc<Mesh>, address: SocketAddr, id: LinkId, hello: Hello) {
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -34,7 +34,8 @@ pub(crate) async fn dial(mesh: Arc<Mesh>, address: SocketAddr, id: LinkId, hello
             link::run(&mesh, greeted).await;
             mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal: None });
         }
-        Err(Failed::Stranger) => {
+        // Who is called has no reason to ask.
+        Err(Failed::Stranger | Failed::Probe) => {
             mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal: None });
             mesh.tell(Input::DialFailed(address, DialFailure::Stranger));
         }

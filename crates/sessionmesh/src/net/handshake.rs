@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::wire::{
-    Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES, PeerMisbehaved,
-    Refusal, Role, SEAL_BYTES,
+    ClusterKey, Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES,
+    PeerMisbehaved, Refusal, Role, SEAL_BYTES,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,6 +36,8 @@ pub(crate) enum Failed {
     Stranger,
     /// One of both refused the other; `Some` if it was the other.
     Refused(Option<Refusal>),
+    /// The other side only asked who is here.
+    Probe,
 }
 
 /// Shakes hands within the time-out.
@@ -47,46 +49,84 @@ pub(crate) async fn greet(
     hello: Hello,
 ) -> Result<Greeted, Failed> {
     let from = stream.peer_addr().map_or_else(|_| "unknown".into(), |address| address.to_string());
-    let shaken =
+    let exchanged =
         tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, stream, link, dialed, hello));
-    let error = match shaken.await {
+    let cause = match exchanged.await {
         Ok(Ok(result)) => return result,
-        Ok(Err(error)) => error,
-        Err(_) => Error::Late,
-    };
-    let cause = match &error {
-        Error::Io(error) => format!("connection {}", error.kind()),
-        Error::Handshake(error) => error.to_string(),
-        Error::Late => "time-out".into(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "time-out".into(),
     };
     // A connection that ends before it says anything is a port scan or a health check.
     fault(mesh, "handshake failed", &cause, &from);
     Err(Failed::Stranger)
 }
 
-enum Error {
-    Io(io::Error),
-    Handshake(HandshakeError),
-    Late,
+/// How far two sides got before the connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No header came.
+    Header,
+    /// A header came, and no Hello.
+    Hello,
+    /// Each has the other's Hello.
+    Verdict,
 }
 
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+/// Why two sides did not get to know each other.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShakeError {
+    #[error("connection {}", .0.kind())]
+    Io(io::Error, Stage),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
 }
 
-impl From<HandshakeError> for Error {
-    fn from(error: HandshakeError) -> Self {
-        Self::Handshake(error)
-    }
-}
-
-impl From<PeerMisbehaved> for Error {
+impl From<PeerMisbehaved> for ShakeError {
     fn from(error: PeerMisbehaved) -> Self {
         Self::Handshake(error.into())
     }
 }
+
+/// Headers and Hellos, both ways. Gives back the other's.
+pub(crate) async fn shake(
+    stream: &mut TcpStream,
+    role: Role,
+    key: &ClusterKey,
+    hello: Hello,
+) -> Result<Hello, ShakeError> {
+    let at = |stage| move |error| ShakeError::Io(error, stage);
+    stream.set_nodelay(true).map_err(at(Stage::Header))?;
+    let mut handshake = Handshake::new(role, os::random().map_err(at(Stage::Header))?);
+    let hello = Hello { clock_ms: os::now().wall_ms, ..hello };
+
+    // The dialer speaks first: a stranger learns nothing from connecting.
+    let mut preamble = [0; PREAMBLE_BYTES];
+    if role == Role::Dialer {
+        stream.write_all(&handshake.preamble(key)).await.map_err(at(Stage::Header))?;
+    }
+    stream.read_exact(&mut preamble).await.map_err(at(Stage::Header))?;
+    handshake.read_preamble(key, &preamble)?;
+    let mut say = Vec::new();
+    if role == Role::Acceptor {
+        say.extend_from_slice(&handshake.preamble(key));
+    } else {
+        say.extend_from_slice(&handshake.seal(key, &hello));
+    }
+    stream.write_all(&say).await.map_err(at(Stage::Hello))?;
+
+    let mut seal = [0; SEAL_BYTES];
+    stream.read_exact(&mut seal).await.map_err(at(Stage::Hello))?;
+    let mut body = vec![0; Handshake::hello_bytes(&seal)?];
+    stream.read_exact(&mut body).await.map_err(at(Stage::Hello))?;
+    let peer = handshake.open(key, &seal, &body)?;
+    if role == Role::Acceptor {
+        stream.write_all(&handshake.seal(key, &hello)).await.map_err(at(Stage::Hello))?;
+    }
+    Ok(peer)
+}
+
+/// Differences of clocks that an operator should know of.
+pub(crate) const CLOCKS_DIFFER_MS: u64 = 2_000;
 
 async fn exchange(
     mesh: &Arc<Mesh>,
@@ -94,34 +134,18 @@ async fn exchange(
     link: LinkId,
     dialed: Option<SocketAddr>,
     hello: Hello,
-) -> Result<Result<Greeted, Failed>, Error> {
-    stream.set_nodelay(true)?;
+) -> Result<Result<Greeted, Failed>, ShakeError> {
+    let at_verdict = |error| ShakeError::Io(error, Stage::Verdict);
     let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
-    let mut handshake = Handshake::new(role, os::random()?);
-
-    // The dialer speaks first: a stranger learns nothing from connecting.
-    let mut preamble = [0; PREAMBLE_BYTES];
-    if role == Role::Dialer {
-        stream.write_all(&handshake.preamble(&mesh.key)).await?;
-    }
-    stream.read_exact(&mut preamble).await?;
-    handshake.read_preamble(&mesh.key, &preamble)?;
     let dial = hello.dial;
-    let mut say = Vec::new();
-    if role == Role::Acceptor {
-        say.extend_from_slice(&handshake.preamble(&mesh.key));
-    } else {
-        say.extend_from_slice(&handshake.seal(&mesh.key, &hello));
+    let peer = shake(&mut stream, role, &mesh.key, hello).await?;
+    if peer.probe {
+        count(&mesh.counters.probes_answered);
+        return Ok(Err(Failed::Probe));
     }
-    stream.write_all(&say).await?;
-
-    let mut seal = [0; SEAL_BYTES];
-    stream.read_exact(&mut seal).await?;
-    let mut body = vec![0; Handshake::hello_bytes(&seal)?];
-    stream.read_exact(&mut body).await?;
-    let peer = handshake.open(&mesh.key, &seal, &body)?;
-    if role == Role::Acceptor {
-        stream.write_all(&handshake.seal(&mesh.key, &hello)).await?;
+    let differ_ms = peer.clock_ms.abs_diff(os::now().wall_ms);
+    if differ_ms > CLOCKS_DIFFER_MS {
+        fault(mesh, "clocks differ", peer.name.as_str(), &format!("by {differ_ms} ms: set both by NTP"));
     }
     count(&mesh.counters.handshakes);
 
@@ -133,7 +157,7 @@ async fn exchange(
         Err(Refusal { reason: sessionmesh_core::wire::RefusalReason::Leaving, detail })
     });
     let refusal = refusal.err();
-    stream.write_all(&Frame::Verdict(refusal.clone()).encode()).await?;
+    stream.write_all(&Frame::Verdict(refusal.clone()).encode()).await.map_err(at_verdict)?;
     let mut buffer = BytesMut::with_capacity(16 << 10);
     let theirs = read_verdict(mesh, &mut stream, &peer, &mut buffer).await?;
     if refusal.is_some() || theirs.is_some() {
@@ -152,7 +176,7 @@ async fn read_verdict(
     stream: &mut TcpStream,
     peer: &Hello,
     buffer: &mut BytesMut,
-) -> Result<Option<Refusal>, Error> {
+) -> Result<Option<Refusal>, ShakeError> {
     let decoder = FrameDecoder::new(peer.boot, FrameLimit(mesh.config.frame_bytes));
     loop {
         if let Some(frame) = decoder.next(buffer)? {
@@ -161,8 +185,9 @@ async fn read_verdict(
                 _ => Err(PeerMisbehaved::Unexpected("frame before the verdict").into()),
             };
         }
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        let read = stream.read_buf(buffer).await.map_err(|error| ShakeError::Io(error, Stage::Verdict))?;
+        if read == 0 {
+            return Err(ShakeError::Io(io::ErrorKind::UnexpectedEof.into(), Stage::Verdict));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sessionmesh_core::BootId;
 use sessionmesh_core::membership::Beacon;
-use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES};
+use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES, Probe};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -23,16 +23,26 @@ use crate::stats::{add, count};
 pub(crate) struct Beacons {
     beacon: Mutex<Option<Beacon>>,
     changed: Notify,
+    /// Who asked for a heartbeat; the next goes there too, so that asking often brings no more of them.
+    prober: Mutex<Option<SocketAddr>>,
 }
 
 impl Beacons {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { beacon: Mutex::new(None), changed: Notify::new() })
+        Arc::new(Self { beacon: Mutex::new(None), changed: Notify::new(), prober: Mutex::new(None) })
     }
 
     pub(crate) fn set(&self, beacon: Beacon) {
         *self.beacon.lock().unwrap_or_else(PoisonError::into_inner) = Some(beacon);
         self.changed.notify_one();
+    }
+
+    fn answer(&self, prober: SocketAddr) {
+        *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(prober);
+    }
+
+    fn take_prober(&self) -> Option<SocketAddr> {
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn get(&self) -> Option<Beacon> {
@@ -57,8 +67,8 @@ pub(crate) fn spawn(
             let mut stop = mesh.stop.subscribe();
             tokio::select! {
                 () = send(&mesh, &beacons, &unicast) => {}
-                () = hear(&mesh, &unicast) => {}
-                () = hear_group(&mesh, multicast.as_ref()) => {}
+                () = hear(&mesh, &beacons, &unicast) => {}
+                () = hear_group(&mesh, &beacons, multicast.as_ref()) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         });
@@ -97,7 +107,8 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
         let unicast =
             beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
         let group = mesh.config.uses_multicast().then_some(&group);
-        for target in group.into_iter().chain(unicast) {
+        let prober = beacons.take_prober();
+        for target in group.into_iter().chain(unicast).chain(prober.as_ref()) {
             match socket.send_to(&datagram, target).await {
                 Ok(bytes) => {
                     count(&mesh.counters.heartbeats_sent);
@@ -117,14 +128,14 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
     }
 }
 
-async fn hear_group(mesh: &Mesh, socket: Option<&UdpSocket>) {
+async fn hear_group(mesh: &Mesh, beacons: &Beacons, socket: Option<&UdpSocket>) {
     match socket {
-        Some(socket) => hear(mesh, socket).await,
+        Some(socket) => hear(mesh, beacons, socket).await,
         None => std::future::pending().await,
     }
 }
 
-async fn hear(mesh: &Mesh, socket: &UdpSocket) {
+async fn hear(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
     // One byte more than is sent: a longer datagram shows as too long instead of being cut.
     let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
     let mut newest = HashMap::new();
@@ -141,6 +152,18 @@ async fn hear(mesh: &Mesh, socket: &UdpSocket) {
             }
         };
         let Some(datagram) = buffer.get(..length) else { continue };
+        match Probe::open(&mesh.key, datagram) {
+            None => {}
+            Some(Ok(_)) => {
+                count(&mesh.counters.probes_answered);
+                beacons.answer(from);
+                continue;
+            }
+            Some(Err(rejected)) => {
+                fault(mesh, "heartbeat rejected", &rejected.to_string(), &from);
+                continue;
+            }
+        }
         match Heartbeat::open(&mesh.key, datagram) {
             Ok(heartbeat) if heartbeat.boot == mesh.me.boot => {}
             // Recorded and sent again: costs its tag, and no more.

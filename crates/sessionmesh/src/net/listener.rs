@@ -47,7 +47,7 @@ pub(crate) async fn listen(mesh: Arc<Mesh>, listener: TcpListener) {
                     link::run(&mesh, greeted).await;
                     None
                 }
-                Err(Failed::Stranger) => None,
+                Err(Failed::Stranger | Failed::Probe) => None,
                 Err(Failed::Refused(refusal)) => refusal,
             };
             mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal });

@@ -1,0 +1,198 @@
+//! Calls whoever is known, as a node would, and asks how they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sessionmesh_core::membership::Identity;
+use sessionmesh_core::wire::{ClusterKey, HandshakeError, Hello, PROTOCOL_VERSIONS, Role};
+use tokio::net::TcpStream;
+
+use super::{Callees, Findings, hello};
+use crate::config::Config;
+use crate::net::dial::CONNECT_TIMEOUT;
+use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Stage, shake};
+use crate::os;
+
+/// Addresses called at most: a cluster's worth.
+const MAX_CALLS: usize = 256;
+
+/// Calls them and those whom they know. Gives back the names of the nodes that would take this one.
+pub(super) async fn look(
+    config: &Config,
+    key: &ClusterKey,
+    me: &Identity,
+    mut callees: Callees,
+    findings: &mut Findings,
+) -> BTreeSet<String> {
+    let mut called = BTreeSet::new();
+    let mut reached = BTreeMap::new();
+    while !callees.is_empty() && called.len() < MAX_CALLS {
+        let mut calls = Vec::new();
+        for (address, what) in std::mem::take(&mut callees) {
+            if called.insert(address) {
+                let (key, hello) = (key.clone(), hello(me));
+                let called = tokio::spawn(call(address, key, hello, config.handshake_timeout));
+                calls.push((address, what, called));
+            }
+        }
+        for (address, what, called) in calls {
+            let Ok(answer) = called.await else { continue };
+            let peer = match answer {
+                Ok(peer) => peer,
+                Err(why) => {
+                    findings.wrong(format!("{address} ({what}): {why}"));
+                    continue;
+                }
+            };
+            for contact in &peer.members {
+                let told = format!("a member that {} knows", peer.name);
+                callees.entry(contact.address).or_insert(told);
+            }
+            if report(me, address, &what, &peer, findings) {
+                reached.insert(peer.boot, peer.name.to_string());
+            }
+        }
+        callees.retain(|address, _| !called.contains(address));
+    }
+    reached.into_values().collect()
+}
+
+async fn call(
+    address: SocketAddr,
+    key: ClusterKey,
+    hello: Hello,
+    patience: Duration,
+) -> Result<Hello, String> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let mut stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err("the host is there, and nothing listens on this port: the node does not run, or with another \
+                        bind"
+                .into());
+        }
+        Ok(Err(error)) => return Err(format!("can't be reached: {error}")),
+        Err(_) => {
+            return Err(format!(
+                "no answer in {} ms: the host is down, the address is another's, or a firewall drops TCP to the port",
+                CONNECT_TIMEOUT.as_millis()
+            ));
+        }
+    };
+    match tokio::time::timeout(patience, shake(&mut stream, Role::Dialer, &key, hello)).await {
+        Ok(Ok(peer)) => Ok(peer),
+        Ok(Err(ShakeError::Io(_, Stage::Header))) => {
+            Err("accepts and closes: a node of a cluster with another name, or no sessionmesh node".into())
+        }
+        Ok(Err(ShakeError::Io(..))) => {
+            Err("a node of this cluster's name with another secret: compare the fingerprints".into())
+        }
+        Ok(Err(ShakeError::Handshake(HandshakeError::Misbehaved(error)))) => {
+            Err(format!("a node of another version: {error}"))
+        }
+        Ok(Err(ShakeError::Handshake(error))) => Err(error.to_string()),
+        Err(_) => Err(format!(
+            "accepts and says nothing for {} ms: its process stands still, or it is no sessionmesh node",
+            patience.as_millis()
+        )),
+    }
+}
+
+/// Whether it would take this node.
+fn report(me: &Identity, address: SocketAddr, what: &str, peer: &Hello, findings: &mut Findings) -> bool {
+    let name = &peer.name;
+    let mut would = true;
+    if peer.name == me.name {
+        let own = peer.address.ip() == me.address.ip();
+        let text =
+            format!("{address} ({what}): a node named {name}, as this one is to be, runs there already");
+        if own {
+            findings.note(format!("{text}; if it is this host's own, all is well"));
+        } else {
+            findings.wrong(format!("{text}: names must be unique, give this one another"));
+        }
+        return own;
+    }
+    let (lowest, highest) = peer.versions;
+    if lowest > PROTOCOL_VERSIONS.1 || highest < PROTOCOL_VERSIONS.0 {
+        would = false;
+        findings.wrong(format!(
+            "{address} ({what}): {name} speaks protocol {lowest} to {highest}, this one {} to {}: deploy a version between",
+            PROTOCOL_VERSIONS.0, PROTOCOL_VERSIONS.1
+        ));
+    }
+    if peer.mode != me.mode {
+        would = false;
+        findings.wrong(format!(
+            "{address} ({what}): {name} is in mode {}, this one in {}: mode and copies must be the same on every node",
+            peer.mode, me.mode
+        ));
+    }
+    let differ_ms = peer.clock_ms.abs_diff(os::now().wall_ms);
+    if differ_ms > CLOCKS_DIFFER_MS {
+        findings.wrong(format!(
+            "{address} ({what}): the clocks of {name} and this host differ by {differ_ms} ms: of two writes of one attribute at \
+             the same time, the fast clock's wins. Set both by NTP"
+        ));
+    }
+    if peer.address != address && !address.ip().is_loopback() {
+        findings.note(format!(
+            "{address} ({what}): {name} tells others to reach it at {} (its `advertise`)",
+            peer.address
+        ));
+    }
+    if would {
+        findings.fine(format!(
+            "{address} ({what}): {name}, {}, sees {} other(s), shares the secret, clocks differ by {differ_ms} ms",
+            peer.state,
+            peer.members.len()
+        ));
+    }
+    would
+}
+
+#[cfg(test)]
+mod tests {
+    use sessionmesh_core::placement::Mode;
+    use sessionmesh_core::{BootId, NodeName};
+
+    use super::super::{Finding, Verdict};
+    use super::*;
+
+    fn identity(name: &str, number: u8) -> Identity {
+        Identity {
+            boot: BootId::new(number.into()).unwrap(),
+            name: NodeName::new(name).unwrap(),
+            address: SocketAddr::from(([10, 0, 0, number], 4000)),
+            mode: Mode::AllPeers,
+            zone: None,
+        }
+    }
+
+    fn judged(change: impl FnOnce(&mut Hello)) -> (bool, Finding) {
+        let (me, other) = (identity("n1", 1), identity("n2", 2));
+        let mut peer = Hello { clock_ms: os::now().wall_ms, ..hello(&other) };
+        change(&mut peer);
+        let mut findings = Findings::default();
+        let would = report(&me, other.address, "seed", &peer, &mut findings);
+        (would, findings.0.remove(0))
+    }
+
+    #[test]
+    fn a_clock_that_differs_by_more_than_two_seconds_is_wrong_and_keeps_nobody_out() {
+        let (would, finding) = judged(|peer| peer.clock_ms += 1_500);
+        assert_eq!((would, finding.verdict), (true, Verdict::Fine), "{finding}");
+        let (would, finding) = judged(|peer| peer.clock_ms += 60_000);
+        assert_eq!((would, finding.verdict), (true, Verdict::Wrong), "{finding}");
+        assert!(finding.text.contains("clocks of n2") && finding.text.contains("NTP"), "{finding}");
+    }
+
+    #[test]
+    fn another_protocol_version_would_not_take_this_node() {
+        let (would, finding) = judged(|peer| peer.versions = (7, 9));
+        assert_eq!((would, finding.verdict), (false, Verdict::Wrong), "{finding}");
+        assert!(finding.text.contains("n2 speaks protocol 7 to 9"), "{finding}");
+    }
+}
