@@ -36,13 +36,32 @@ fn the_readme_names_the_commands_that_are_there() {
     for command in ["cargo run --release -p demo", "cargo test --workspace"] {
         assert!(readme.contains(command), "{command}");
     }
-    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        let file = link.split('#').next().unwrap();
-        assert!(
-            file.starts_with("http") || file.is_empty() || root.join(file).exists(),
-            "{link} leads nowhere"
-        );
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut links = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/deploy.md", "docs/modes.md"] {
+        let path = root.join(document);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            if file.starts_with("http") {
+                continue;
+            }
+            links += 1;
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{document}: {link} leads nowhere");
+            let heads = std::fs::read_to_string(&target).unwrap_or_default();
+            let is_there = heads
+                .lines()
+                .filter(|line| line.starts_with('#'))
+                .any(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-") == section);
+            assert!(section.is_empty() || is_there, "{document}: {link} names no section");
+        }
     }
+    assert!(links > 20, "{links}");
 }
 
 #[test]
