@@ -42,7 +42,14 @@ fn the_readme_names_the_commands_that_are_there() {
 fn links_between_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut links = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/deploy.md", "docs/modes.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/deploy.md",
+        "docs/modes.md",
+        "docs/tomcat.md",
+    ] {
         let path = root.join(document);
         let text = std::fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -62,6 +69,34 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(links > 20, "{links}");
+}
+
+#[test]
+fn the_tests_that_stand_for_tomcats_scenarios_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let table = std::fs::read_to_string(root.join("docs/tomcat.md")).unwrap();
+    let mut sources = String::new();
+    for dir in ["tests", "crates"] {
+        read_sources(&root.join(dir), &mut sources);
+    }
+    let mut named = 0;
+    // Names of tests are the longer ones in lower case; the others are Tomcat's classes and our modes.
+    for name in table.split('`').skip(1).step_by(2).filter(|name| name.contains('_')) {
+        named += 1;
+        assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+    assert!(named > 40, "{named}");
+}
+
+fn read_sources(dir: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
 
+mod tomcat;
+
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually, in_both_modes};

@@ -12,6 +12,8 @@ in_both_modes! {
     a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes
     a_stopped_node_does_not_delay_writes_at_level_async
     a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session
+    a_donor_killed_in_the_middle_of_a_transfer_is_replaced_by_another
+    two_that_join_while_sessions_move_to_both_have_all_that_they_hold
 }
 
 async fn a_killed_node_is_dropped_at_once_and_its_sessions_live_on(mode: &str) {
@@ -199,4 +201,42 @@ async fn a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_
         cluster.restart(0).await;
         cluster.formed().await;
     }
+}
+
+/// State transfer: never tested in Tomcat, where the joiner waits 60 s for a dead donor and then serves empty.
+async fn a_donor_killed_in_the_middle_of_a_transfer_is_replaced_by_another(mode: &str) {
+    const SESSIONS: u64 = 40_000;
+    // One of both is the donor.
+    for victim in [0, 1] {
+        let mut cluster = processes(mode).start(2).await;
+        Browser::new().post(&cluster.nodes[0], &format!("/bulk?n={SESSIONS}&attrs=4&bytes=100")).await;
+        eventually("both hold all", || async { (cluster.copies().await == 2 * SESSIONS).then_some(()) })
+            .await;
+        let joiner = cluster.start_one("n3").await;
+        let received = eventually("the transfer has begun", || async {
+            let records = cluster.nodes[joiner].json("/stats").await?["records"].as_u64()?;
+            (records > 0).then_some(records)
+        })
+        .await;
+        cluster.nodes[victim].kill().await;
+        println!("{mode}: n{} was killed when the joiner had {received} of {SESSIONS} sessions", victim + 1);
+        cluster.formed().await;
+        cluster.settled().await;
+        eventually("nothing is missing", || async { (cluster.copies().await == 2 * SESSIONS).then_some(()) })
+            .await;
+    }
+}
+
+async fn two_that_join_while_sessions_move_to_both_have_all_that_they_hold(mode: &str) {
+    const SESSIONS: u64 = 20_000;
+    let mut cluster = processes(mode).start(2).await;
+    Browser::new().post(&cluster.nodes[0], &format!("/bulk?n={SESSIONS}&attrs=4&bytes=100")).await;
+    eventually("both hold all", || async { (cluster.copies().await == 2 * SESSIONS).then_some(()) }).await;
+    cluster.start_one("n3").await;
+    cluster.start_one("n4").await;
+    cluster.formed().await;
+    cluster.settled().await;
+    let copies = holders(mode, 4) as u64 * SESSIONS;
+    eventually("each is where it belongs", || async { (cluster.copies().await == copies).then_some(()) })
+        .await;
 }

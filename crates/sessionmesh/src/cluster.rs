@@ -11,7 +11,7 @@ use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::AckLevel;
 use sessionmesh_core::wire::Frame;
 use sessionmesh_core::{BootId, Event, NodeName, SessionId};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::control::{Control, Input};
@@ -37,6 +37,8 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Handle {
     mesh: Arc<Mesh>,
+    /// Open as long as this node's ports are.
+    ports: watch::Receiver<()>,
 }
 
 impl Drop for Handle {
@@ -74,9 +76,15 @@ impl Cluster {
         let mesh = Arc::new(Mesh::new(config, me, control));
         let beacons = Beacons::new();
         beacons.set(node.beacon());
-        heartbeat::spawn(mesh.clone(), beacons.clone(), bound.unicast, bound.multicast)?;
+        let (open, ports) = watch::channel(());
+        let sockets = (bound.unicast, bound.multicast, open.clone());
+        heartbeat::spawn(mesh.clone(), beacons.clone(), sockets)?;
         tokio::spawn(Control::new(mesh.clone(), node, inputs, beacons).run());
-        tokio::spawn(listener::listen(mesh.clone(), bound.listener));
+        let listening = listener::listen(mesh.clone(), bound.listener);
+        tokio::spawn(async move {
+            listening.await;
+            drop(open);
+        });
         tokio::spawn(expiry::watch(mesh.clone()));
         if mesh.me.mode != Mode::AllPeers {
             tokio::spawn(strays::watch(mesh.clone()));
@@ -88,7 +96,7 @@ impl Cluster {
             node = %mesh.me.name, boot = %mesh.me.boot, address = %mesh.me.address, mode = %mesh.me.mode,
             multicast = mesh.config.uses_multicast(), "node started"
         );
-        Ok(Self { handle: Arc::new(Handle { mesh }) })
+        Ok(Self { handle: Arc::new(Handle { mesh, ports }) })
     }
 
     fn mesh(&self) -> &Arc<Mesh> {
@@ -129,7 +137,8 @@ impl Cluster {
 
     /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
     /// holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes
-    /// as the mode asks for, says goodbye, and stops. A second call waits for the first.
+    /// as the mode asks for, says goodbye, and stops. Its ports are free then. A second call waits for the
+    /// first.
     ///
     /// # Errors
     /// [`LeaveError`]: the node has left, but not every member was known to have everything.
@@ -138,6 +147,7 @@ impl Cluster {
         let (answer, answered) = oneshot::channel();
         mesh.tell(Input::Leave(answer));
         if answered.await.is_err() {
+            self.ports_closed().await;
             return Ok(());
         }
         let behind = || -> Vec<NodeName> {
@@ -181,8 +191,15 @@ impl Cluster {
         }
         mesh.stop.send_replace(true);
         self.stopped().await;
+        self.ports_closed().await;
         tracing::info!(node = %mesh.me.name, handed_over = result.is_ok(), "left the cluster");
         result
+    }
+
+    /// Another node may listen where this one did.
+    async fn ports_closed(&self) {
+        let mut ports = self.handle.ports.clone();
+        while ports.changed().await.is_ok() {}
     }
 
     async fn say_goodbye(&self) {

@@ -10,7 +10,7 @@ use sessionmesh_core::BootId;
 use sessionmesh_core::membership::Beacon;
 use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES, Probe};
 use tokio::net::UdpSocket;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::control::Input;
@@ -50,12 +50,14 @@ impl Beacons {
     }
 }
 
+/// What it sends and hears with: unicast, multicast, and what it drops when both are closed.
+pub(crate) type Sockets = (std::net::UdpSocket, Option<std::net::UdpSocket>, watch::Sender<()>);
+
 /// Starts the thread; it ends with the node.
 pub(crate) fn spawn(
     mesh: Arc<Mesh>,
     beacons: Arc<Beacons>,
-    unicast: std::net::UdpSocket,
-    multicast: Option<std::net::UdpSocket>,
+    (unicast, multicast, open): Sockets,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (unicast, multicast) = {
@@ -72,6 +74,8 @@ pub(crate) fn spawn(
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         });
+        drop((unicast, multicast));
+        drop(open);
     })?;
     Ok(())
 }
