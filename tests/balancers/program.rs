@@ -91,7 +91,7 @@ impl Balancer {
             }
         }
         if kind == Kind::Nginx {
-            replace("pid /tmp/nginx.pid", &format!("pid {}/nginx.pid", dir.display()));
+            replace("pid /run/nginx.pid", &format!("pid {}/nginx.pid", dir.display()));
         }
         let path = dir.join(Path::new(file).file_name().unwrap());
         fs::write(&path, config).unwrap();

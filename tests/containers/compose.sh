@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 
 if ! docker info >/dev/null 2>&1; then
   echo "SKIPPED: no Docker engine answers; the compose demo was NOT tested" >&2
-  exit 0
+  exit 77
 fi
 if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose="docker-compose"; fi
 
@@ -36,7 +36,7 @@ if ! docker image inspect nginx:stable >/dev/null 2>&1 && ! timeout 120 docker p
   echo "no registry answers: nginx:stable is made from Debian's packages"
   if ! mmdebstrap --quiet --variant=essential --include=nginx-light bookworm "$work/nginx.tar"; then
     echo "SKIPPED: nor can it be made (needs root, mmdebstrap and Debian's packages); the compose demo was NOT tested" >&2
-    exit 0
+    exit 77
   fi
   docker import "$work/nginx.tar" nginx:stable >/dev/null
 fi
@@ -86,7 +86,7 @@ add() {
 tell() {
   export MODE=$1 SEEDS="" how="multicast"
   if [ "$1" = seeds ]; then
-    export MODE=all-peers SEEDS=n1:4000,n2:4000,n3:4000 how="the engine's name server"
+    export MODE=all-peers SEEDS=nodes:4000 how="the engine's name server"
   fi
   echo "== $MODE, by $how"
   rm -f "$jar"

@@ -8,10 +8,12 @@ export PATH="$PATH:${1:-}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
-skip() { echo "SKIPPED: $*" >&2; }
+skipped=0
+skip() { echo "SKIPPED: $*" >&2; skipped=77; }
 
 manifests() {
   cp -r deploy/kubernetes "$work/kubernetes"
+  rm -f "$work/kubernetes/secret"
   if kubectl kustomize "$work/kubernetes" >/dev/null 2>&1; then fail "without a secret there must be an error"; fi
   head -c 32 /dev/urandom | base64 >"$work/kubernetes/secret"
   kubectl kustomize "$work/kubernetes" >"$work/all.yaml"
@@ -41,3 +43,5 @@ elif ! command -v kubernetes-validate >/dev/null; then skip "kubernetes-validate
 else manifests; echo "the manifests are as the API wants them"; fi
 if ! command -v systemd-analyze >/dev/null; then skip "systemd-analyze is not installed; the unit was NOT checked"
 else unit; echo "the unit is as systemd wants it"; fi
+# 77: held, but not all was checked.
+exit "$skipped"

@@ -16,6 +16,8 @@ pub(crate) fn stories() -> Vec<Story> {
         a_pulled_cable_in_backup_only_loses_nothing on 3
         a_host_that_hears_and_is_not_heard_is_dropped_until_it_is on 3
         heartbeats_lost_while_connections_work_drop_nobody on 3
+        one_whose_heartbeats_reach_nobody_joins_and_all_see_it_ready on 3
+        one_whose_connections_stop_is_dropped_though_its_heartbeats_come on 3
         one_that_is_heard_and_can_not_be_reached_is_never_a_member on 3
         a_tenth_of_all_frames_lost_drops_nobody_and_loses_nothing on 3
         two_clusters_on_one_group_do_not_meet on 4
@@ -149,6 +151,49 @@ async fn heartbeats_lost_while_connections_work_drop_nobody(lan: Lan) {
         node.sees(2).await;
         assert_eq!(node.counter("members_dropped").await, 0);
     }
+}
+
+async fn one_whose_heartbeats_reach_nobody_joins_and_all_see_it_ready(lan: Lan) {
+    let lan = Arc::new(lan);
+    let mut cluster = processes(&lan).with("--mode=backup-only").start(2).await;
+    for to in [0, 1] {
+        lan.block(2, to, Traffic::Udp);
+    }
+    cluster.start_one("n3").await;
+    cluster.formed().await;
+    // All place sessions alike.
+    let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::held_by(a, c, "v").await;
+    let holders = browser.holders(a).await;
+    assert_eq!((browser.holders(b).await, browser.holders(c).await), (holders.clone(), holders));
+}
+
+/// Tomcat's `TestTcpFailureDetector`: a member's receiver stops, its heartbeats go on: dropped.
+async fn one_whose_connections_stop_is_dropped_though_its_heartbeats_come(lan: Lan) {
+    let lan = Arc::new(lan);
+    let cluster = processes(&lan).with("--ack=one").start(3).await;
+    let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "before").await;
+    for other in [0, 1] {
+        lan.block(2, other, Traffic::Tcp);
+        lan.block(other, 2, Traffic::Tcp);
+    }
+    let cut = Instant::now();
+    // A write shows that the stream stands still; the connection that is tried then is not made.
+    while a.json("/members").await.unwrap().as_array().unwrap().len() > 1 {
+        browser.clone().post(a, "/put?k=k&v=meanwhile").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    a.sees(1).await;
+    b.sees(1).await;
+    println!("connections cut, heartbeats heard: dropped after {:?}", cut.elapsed());
+    lan.mend();
+    cluster.formed().await;
+    eventually("caught up", || async {
+        (browser.clone().get(c, "/get?k=k").await.body == "meanwhile").then_some(())
+    })
+    .await;
 }
 
 /// Tomcat's `TestTcpFailureDetector`: announced, but its receiver can't be reached: never added.

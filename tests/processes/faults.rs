@@ -219,6 +219,7 @@ async fn a_donor_killed_in_the_middle_of_a_transfer_is_replaced_by_another(mode:
         })
         .await;
         cluster.nodes[victim].kill().await;
+        assert!(received < SESSIONS, "in the middle");
         println!("{mode}: n{} was killed when the joiner had {received} of {SESSIONS} sessions", victim + 1);
         cluster.formed().await;
         cluster.settled().await;

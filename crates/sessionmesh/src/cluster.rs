@@ -17,13 +17,13 @@ use crate::config::Config;
 use crate::control::{Control, Input};
 use crate::error::{ClusterError, LeaveError, StartError};
 use crate::events::fault;
+use crate::host::Bound;
 use crate::mesh::{Mesh, Phase};
-use crate::net::bind::Bound;
 use crate::net::heartbeat::{self, Beacons};
 use crate::net::{listener, seeds};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
-use crate::{expiry, os, strays};
+use crate::{expiry, host, strays};
 
 /// This process as a node of the cluster.
 ///
@@ -54,11 +54,11 @@ impl Drop for Handle {
 pub(crate) fn identity(config: &Config, address: SocketAddr) -> Result<Identity, StartError> {
     let name = match config.name.clone() {
         Some(name) => name,
-        None => NodeName::new(&format!("node-{}", os::process_label()))
+        None => NodeName::new(&format!("node-{}", host::process_label()))
             .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
     };
     let (mode, zone) = (config.mode(), config.zone.clone());
-    Ok(Identity { boot: os::boot_id()?, name, address, mode, zone })
+    Ok(Identity { boot: host::boot_id()?, name, address, mode, zone })
 }
 
 impl Cluster {
@@ -72,25 +72,25 @@ impl Cluster {
         let bound = Bound::open(&config)?;
         let me = identity(&config, bound.address)?;
         let (control, inputs) = mpsc::unbounded_channel();
-        let node = Node::new(me.clone(), config.membership, os::mono());
+        let node = Node::new(me.clone(), config.membership, host::mono());
         let mesh = Arc::new(Mesh::new(config, me, control));
         let beacons = Beacons::new();
         beacons.set(node.beacon());
         let (open, ports) = watch::channel(());
-        let sockets = (bound.unicast, bound.multicast, open.clone());
-        heartbeat::spawn(mesh.clone(), beacons.clone(), sockets)?;
-        tokio::spawn(Control::new(mesh.clone(), node, inputs, beacons).run());
+        let sockets = (bound.unicast, bound.multicast);
+        heartbeat::spawn(mesh.clone(), beacons.clone(), sockets, open.clone())?;
+        host::spawn(Control::new(mesh.clone(), node, inputs, beacons).run());
         let listening = listener::listen(mesh.clone(), bound.listener);
-        tokio::spawn(async move {
+        host::spawn(async move {
             listening.await;
             drop(open);
         });
-        tokio::spawn(expiry::watch(mesh.clone()));
+        host::spawn(expiry::watch(mesh.clone()));
         if mesh.me.mode != Mode::AllPeers {
-            tokio::spawn(strays::watch(mesh.clone()));
+            host::spawn(strays::watch(mesh.clone()));
         }
         if !mesh.config.seeds.is_empty() {
-            tokio::spawn(seeds::watch(mesh.clone()));
+            host::spawn(seeds::watch(mesh.clone()));
         }
         tracing::info!(
             node = %mesh.me.name, boot = %mesh.me.boot, address = %mesh.me.address, mode = %mesh.me.mode,
@@ -147,6 +147,8 @@ impl Cluster {
         let (answer, answered) = oneshot::channel();
         mesh.tell(Input::Leave(answer));
         if answered.await.is_err() {
+            // The membership has ended; if by its runtime, nobody else has told the rest.
+            mesh.stop.send_replace(true);
             self.ports_closed().await;
             return Ok(());
         }
@@ -159,7 +161,7 @@ impl Cluster {
             let records = mesh.table.len();
             tracing::warn!(node = %mesh.me.name, records, "the last node leaves: its sessions end with it");
         }
-        let begun = os::mono();
+        let begun = host::mono();
         let (mut least, mut moved, mut progress_at) = (u64::MAX, 0, begun);
         let result = loop {
             let compared = mesh.compared.load(Ordering::Acquire);
@@ -171,7 +173,7 @@ impl Cluster {
             let unacked: u64 =
                 routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().unacked)).sum();
             let remaining = left + unacked + u64::from(!compared);
-            let now = os::mono();
+            let now = host::mono();
             let pass_bytes = mesh.counters.pass_bytes_sent.load(Ordering::Relaxed);
             if remaining < least || pass_bytes > moved {
                 (least, moved, progress_at) = (remaining.min(least), pass_bytes, now);
@@ -214,6 +216,12 @@ impl Cluster {
             }
         };
         let _ = tokio::time::timeout(self.mesh().config.membership.ping_timeout, closed).await;
+    }
+
+    #[cfg(sessionmesh_simulation)]
+    #[doc(hidden)]
+    pub fn inspect(&self) -> crate::simulation::Inspection {
+        crate::simulation::inspect(self.mesh())
     }
 
     /// The sessions, with writes acknowledged at the configured level.

@@ -1,6 +1,6 @@
 //! The control plane: one task owns the membership and does what it decides.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use sessionmesh_core::{BootId, DropCause, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::error::ClusterError;
+use crate::host;
 use crate::mesh::{Mesh, Phase};
 use crate::net::sync::SyncInput;
 use crate::net::{dial, heartbeat::Beacons};
-use crate::os;
 use crate::peer::Peer;
 use crate::routes::RouteTable;
 
@@ -51,6 +51,7 @@ pub(crate) enum Input {
     DialFailed(SocketAddr, DialFailure),
     Pong(BootId),
     Told(Vec<Contact>),
+    Standing(BootId, MemberState, u64),
     PeerLeft(BootId),
     Misbehaved(BootId),
     PassDue(BootId),
@@ -81,11 +82,11 @@ pub(crate) struct Control {
     node: Node,
     inputs: mpsc::UnboundedReceiver<Input>,
     beacons: Arc<Beacons>,
-    peers: HashMap<BootId, Arc<Peer>>,
+    peers: BTreeMap<BootId, Arc<Peer>>,
     next_link: LinkId,
-    verdicts: HashMap<LinkId, oneshot::Sender<Result<(), Refusal>>>,
-    attaching: HashMap<LinkId, oneshot::Sender<Attached>>,
-    closers: HashMap<LinkId, Arc<Notify>>,
+    verdicts: BTreeMap<LinkId, oneshot::Sender<Result<(), Refusal>>>,
+    attaching: BTreeMap<LinkId, oneshot::Sender<Attached>>,
+    closers: BTreeMap<LinkId, Arc<Notify>>,
     stalled_checked: Instant,
     stop: Option<Fatal>,
 }
@@ -102,27 +103,27 @@ impl Control {
             node,
             inputs,
             beacons,
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             next_link: 0,
-            verdicts: HashMap::new(),
-            attaching: HashMap::new(),
-            closers: HashMap::new(),
-            stalled_checked: os::mono(),
+            verdicts: BTreeMap::new(),
+            attaching: BTreeMap::new(),
+            closers: BTreeMap::new(),
+            stalled_checked: host::mono(),
             stop: None,
         }
     }
 
     pub(crate) async fn run(mut self) {
         let mut stop = self.mesh.stop.subscribe();
-        self.follow(os::mono());
+        self.follow(host::mono());
         loop {
-            let wake = os::until(self.node.poll_timeout());
+            let wake = host::until(self.node.poll_timeout());
             let input = tokio::select! {
                 input = self.inputs.recv() => input,
                 () = tokio::time::sleep(wake) => None,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let now = os::mono();
+            let now = host::mono();
             // Time first: after a pause nothing may be judged by a clock that stood still.
             if now >= self.node.poll_timeout() {
                 self.node.handle_timeout(now);
@@ -173,6 +174,7 @@ impl Control {
             Input::DialFailed(address, failure) => node.handle_dial_failed(address, failure, now),
             Input::Pong(boot) => node.handle_pong(boot, now),
             Input::Told(contacts) => node.handle_told(&contacts, now),
+            Input::Standing(boot, state, view) => node.handle_standing(boot, state, view, now),
             Input::PeerLeft(boot) => node.handle_leave(boot, now),
             Input::Misbehaved(boot) => node.handle_misbehaved(boot, now),
             Input::PassDue(boot) => node.handle_pass_due(boot, now),
@@ -227,7 +229,7 @@ impl Control {
         match action {
             Action::Dial { address, hello } => {
                 self.next_link += 1;
-                tokio::spawn(dial::dial(self.mesh.clone(), address, self.next_link, hello));
+                host::spawn(dial::dial(self.mesh.clone(), address, self.next_link, hello));
             }
             Action::Admit { link } => self.verdict(link, Ok(())),
             Action::Refuse { link, refusal } => self.verdict(link, Err(refusal)),
@@ -252,7 +254,12 @@ impl Control {
             }
             Action::Remove { boot, cause } => self.remove(boot, cause),
             Action::Publish => self.publish(),
-            Action::Beat => self.beacons.set(self.node.beacon()),
+            Action::Beat => {
+                self.beacons.set(self.node.beacon());
+                for peer in self.peers.values() {
+                    peer.send(self.standing());
+                }
+            }
             Action::Tell(contacts) => {
                 for peer in self.peers.values() {
                     peer.send(Frame::Members(contacts.clone()));
@@ -263,6 +270,10 @@ impl Control {
             // The enum grows with the core; this crate and the core are released together.
             other => tracing::error!(action = ?other, "an action that this driver does not know"),
         }
+    }
+
+    fn standing(&self) -> Frame {
+        Frame::Standing(self.node.state(), self.node.view().hash())
     }
 
     fn verdict(&mut self, link: LinkId, verdict: Result<(), Refusal>) {
@@ -278,6 +289,8 @@ impl Control {
         // The stream opens before the routes name it, and both before any pass is summed up.
         let (sync, passes) = mpsc::channel(PASS_QUEUE);
         let wake = peer.attach(link, sync.clone(), now);
+        // It may have changed since the Hello.
+        peer.send(self.standing());
         self.publish();
         let close = Arc::new(Notify::new());
         self.closers.insert(link, close.clone());
@@ -340,10 +353,10 @@ impl Control {
     }
 
     fn shut_down(mut self) {
-        self.mesh.set_state(os::mono(), false, false);
+        self.mesh.set_state(host::mono(), false, false);
         self.mesh.set_settled(None);
         self.mesh.stop.send_replace(true);
-        for (_, close) in self.closers.drain() {
+        for (_, close) in std::mem::take(&mut self.closers) {
             close.notify_one();
         }
         for peer in self.peers.values() {

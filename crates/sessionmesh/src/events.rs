@@ -8,8 +8,8 @@ use sessionmesh_core::placement::Mode;
 use sessionmesh_core::session::EndCause;
 use sessionmesh_core::{DropCause, Event, Instant};
 
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::stats::count;
 
 /// At most one line a second of a kind; the rest is counted and told with the next.
@@ -23,7 +23,7 @@ const MAX_KINDS: usize = 1_024;
 impl RateLimit {
     /// Whether to log now, and how many of the kind were not.
     pub(crate) fn allow(&self, kind: &str) -> Option<u64> {
-        let now = os::mono();
+        let now = host::mono();
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kinds.len() >= MAX_KINDS {
             kinds.clear();

@@ -8,8 +8,8 @@ use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
 use sessionmesh_core::{BootId, Instant, SessionId};
 
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::stats::{add, count};
 
 /// Parts of sessions asked for in one sweep.
@@ -38,7 +38,7 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             continue;
         }
         let looking = mesh.clone();
-        match tokio::task::spawn_blocking(move || sweep(&looking)).await {
+        match host::blocking(move || sweep(&looking)).await {
             Ok(partial) => {
                 for id in partial {
                     complete(&mesh, id).await;
@@ -61,13 +61,13 @@ fn grace(mesh: &Mesh) -> Duration {
 
 /// Gives back the sessions of which only part is here.
 fn sweep(mesh: &Mesh) -> Vec<SessionId> {
-    let (mono, grace) = (os::mono(), grace(mesh));
+    let (mono, grace) = (host::mono(), grace(mesh));
     let routes = mesh.routes.current();
     let view = &routes.view;
     let removals = mesh.config.limits.attributes;
     let is_member = |boot: BootId| boot == mesh.me.boot || routes.peer(boot).is_some();
     let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
-    let forget_before = os::steady_wall_ms().saturating_sub(horizon_ms);
+    let forget_before = host::steady_wall_ms().saturating_sub(horizon_ms);
     let mut found = Found::default();
     mesh.table.for_each(|id, record| match record {
         Record::Held(state) if state.is_partial() => found.partial.push(*id),

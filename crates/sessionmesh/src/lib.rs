@@ -32,13 +32,14 @@ mod ack;
 mod cluster;
 mod config;
 mod control;
+#[cfg(not(sessionmesh_simulation))]
 mod diagnose;
 mod error;
 mod events;
 mod expiry;
+mod host;
 mod mesh;
 mod net;
-mod os;
 mod pace;
 mod peer;
 mod routes;
@@ -50,8 +51,12 @@ mod table;
 pub use bytes::Bytes;
 pub use cluster::Cluster;
 pub use config::{Alone, Config, ConfigError, OPTIONS, OptionInfo};
+#[cfg(not(sessionmesh_simulation))]
 pub use diagnose::{Finding, Verdict, diagnose};
 pub use error::{ClusterError, CommitError, Committed, LeaveError, LoadError, StartError};
+#[cfg(sessionmesh_simulation)]
+#[doc(hidden)]
+pub use host::simulated as simulation;
 pub use sessionmesh_core::membership::{Fatal, MemberInfo, MemberState};
 pub use sessionmesh_core::placement::Mode;
 pub use sessionmesh_core::replication::{AckLevel, Outcome};

@@ -1,6 +1,6 @@
 //! What all parts of a node share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::Input;
 use crate::error::{ClusterError, LoadError};
 use crate::events;
-use crate::os;
+use crate::host;
 use crate::routes::Routes;
 use crate::stats::{Counters, PeerStats, Placement, Stats, count};
 use crate::table::SessionTable;
@@ -59,7 +59,7 @@ pub(crate) struct Mesh {
     pub(crate) compared: AtomicBool,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
     pub(crate) suspicious: AtomicBool,
-    unknown_ends: Mutex<HashMap<SessionId, Instant>>,
+    unknown_ends: Mutex<BTreeMap<SessionId, Instant>>,
 }
 
 impl Mesh {
@@ -76,7 +76,7 @@ impl Mesh {
             stop: watch::Sender::new(false),
             log: events::RateLimit::default(),
             events: broadcast::Sender::new(1024),
-            ticked: AtomicU64::new(os::mono().as_nanos()),
+            ticked: AtomicU64::new(host::mono().as_nanos()),
             serving: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
             settled_in: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Mesh {
 
     /// Who commits, now.
     pub(crate) fn origin(&self) -> Origin<'_> {
-        Origin { boot: self.me.boot, clock: &self.clock, limits: &self.config.limits, now: os::now() }
+        Origin { boot: self.me.boot, clock: &self.clock, limits: &self.config.limits, now: host::now() }
     }
 
     /// Tells the control task; after its end there is nobody to tell.
@@ -122,7 +122,7 @@ impl Mesh {
 
     /// For how long the control task has not ticked.
     pub(crate) fn since_tick(&self) -> Duration {
-        os::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
+        host::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
     }
 
     /// Whether this node must not trust what it holds: it was paused and has not compared since.
@@ -154,7 +154,7 @@ impl Mesh {
         }))
     }
 
-    pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, HashMap<SessionId, Instant>> {
+    pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
         self.unknown_ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,7 +168,7 @@ impl Mesh {
 
     /// Tells the application of an end, unless somebody has.
     pub(crate) fn announce(&self, id: SessionId) {
-        let streams = self.routes.streams(None, os::mono());
+        let streams = self.routes.streams(None, host::mono());
         if let Some(end) = commit::announce(&self.table, &streams, id) {
             self.emit(Event::SessionDestroyed { id, end });
         }
@@ -176,7 +176,7 @@ impl Mesh {
 
     /// Tells other holders of an access, if it is time to.
     pub(crate) fn touch_if_due(&self, id: &SessionId) {
-        let now = os::mono();
+        let now = host::mono();
         let interval = self.config.touch_interval();
         let due = self.table.with(id, |slot| match slot {
             Some(Record::Held(state)) if state.is_live() => state.access(now, interval),
@@ -189,7 +189,7 @@ impl Mesh {
 
     /// Tells other holders of an access.
     pub(crate) fn touch(&self, id: &SessionId) {
-        let streams = self.routes.streams(None, os::mono());
+        let streams = self.routes.streams(None, host::mono());
         if commit::touch(&self.table, &streams, self.origin(), *id).is_ok() {
             count(&self.counters.touches);
         }
@@ -230,7 +230,7 @@ impl Mesh {
                 rebalances: self.counters.rebalances(),
             },
             records: self.table.len(),
-            clock_ahead_ms: self.clock.ahead_ms(os::now().wall_ms),
+            clock_ahead_ms: self.clock.ahead_ms(host::now().wall_ms),
         }
     }
 }

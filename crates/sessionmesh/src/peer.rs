@@ -1,6 +1,6 @@
 //! Another member, as the data path sees it: the stream to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +37,7 @@ struct Stream {
 #[derive(Debug, Default)]
 struct Fetches {
     next: u64,
-    waiting: HashMap<u64, oneshot::Sender<FetchOutcome>>,
+    waiting: BTreeMap<u64, oneshot::Sender<FetchOutcome>>,
 }
 
 /// What came from a peer.

@@ -1,6 +1,6 @@
 //! Copies of sessions that this node does not hold: handed to the holders, then dropped.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use sessionmesh_core::{BootId, SessionId};
 
 use crate::ack::AckWait;
 use crate::expiry::complete;
+use crate::host;
 use crate::mesh::{Mesh, Phase};
-use crate::os;
 use crate::pace::Pace;
 use crate::stats::{add, count};
 
@@ -37,7 +37,7 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
         }
         let (is_everywhere, is_lost) =
             (|wait: &Arc<AckWait>| wait.is_everywhere(), |wait: &Arc<AckWait>| wait.is_lost());
-        let now = os::mono();
+        let now = host::mono();
         let (send, drop) =
             mesh.routes.strays(|strays| strays.due(now, patience, rest, is_everywhere, is_lost));
         for id in send {
@@ -62,14 +62,14 @@ impl Mesh {
         }
         // A joining node collects what it will hold.
         if routes.view.am_ready() || !matches!(*self.phase.borrow(), Phase::Joining(_)) {
-            let now = os::mono();
+            let now = host::mono();
             self.routes.strays(|strays| strays.arrived(*id, now));
         }
     }
 
     /// Sends a whole record to its holders; it may go when they have it.
     fn send_stray(&self, id: SessionId) {
-        let now = os::now();
+        let now = host::now();
         if self.routes.current().view.i_hold(&id) {
             self.routes.strays(|strays| strays.forget(&id));
             return;
@@ -89,7 +89,7 @@ impl Mesh {
                 if stays || slot.is_none() {
                     strays.forget(id);
                 }
-                whole && strays.release(id, os::mono(), rest, |wait| wait.is_everywhere())
+                whole && strays.release(id, host::mono(), rest, |wait| wait.is_everywhere())
             });
             if goes {
                 *slot = None;
@@ -113,12 +113,12 @@ impl Mesh {
         let mut dropped = 0;
         let mut pace = Pace::default();
         for batch in strays.chunks(BATCH) {
-            let begun = os::mono();
+            let begun = host::mono();
             let everywhere = self.routes.strays(|strays| strays.confirm(view, by, batch));
             for (id, digest) in everywhere {
                 dropped += u64::from(self.drop_stray(&id, digest));
             }
-            pace.rest(self, os::mono() - begun).await;
+            pace.rest(self, host::mono() - begun).await;
         }
         add(&self.counters.strays_dropped, dropped);
     }
@@ -147,7 +147,7 @@ impl Mesh {
         if known > MANY {
             return known;
         }
-        let unknown: HashSet<SessionId> = self.unknown_ends().keys().copied().collect();
+        let unknown: BTreeSet<SessionId> = self.unknown_ends().keys().copied().collect();
         let mut left = 0;
         self.table.for_each(|id, record| {
             left += usize::from(!record.is_partial() && !unknown.contains(id));

@@ -10,13 +10,15 @@ use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::Record;
 
+use crate::host::Hashing;
+
 /// Parts that a scan can rest between, by the first byte of the ids: in order of the ids.
 pub(crate) const LAST_PART: u8 = u8::MAX;
 
 /// Requests come to a part on few threads at once.
 const SHARDS_PER_PART: usize = 2;
 
-type Part = DashMap<SessionId, Option<Record>, foldhash::fast::RandomState>;
+type Part = DashMap<SessionId, Option<Record>, Hashing>;
 
 /// All records of this node.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(crate) struct SessionTable {
 
 impl SessionTable {
     pub(crate) fn new() -> Self {
-        let hasher = foldhash::fast::RandomState::default();
+        let hasher = Hashing::default();
         let part = || DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS_PER_PART);
         Self { parts: (0..=LAST_PART).map(|_| part()).collect(), records: AtomicUsize::new(0) }
     }

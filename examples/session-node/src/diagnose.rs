@@ -19,15 +19,14 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     for finding in &findings {
         println!("{finding}");
     }
-    let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
-    match wrong {
-        0 => {
-            println!("nothing is wrong");
-            ExitCode::SUCCESS
-        }
-        _ => {
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    match (count(Verdict::Wrong), count(Verdict::Note)) {
+        (0, 0) => println!("nothing is wrong"),
+        (0, notes) => println!("nothing is wrong; {notes} to note"),
+        (wrong, _) => {
             println!("wrong: {wrong}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }

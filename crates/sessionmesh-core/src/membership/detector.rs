@@ -86,6 +86,7 @@ impl Node {
                 verdicts.push((*boot, None));
             }
         }
+        self.question_views(now);
         let suspects = core::mem::take(&mut self.suspects);
         verdicts.extend(suspects.into_iter().map(|boot| (boot, None)));
         self.give_up_dead_links(now);
@@ -94,6 +95,26 @@ impl Node {
                 Some(cause) => self.remove(boot, cause, now),
                 None => self.ping(boot, now),
             }
+        }
+    }
+
+    /// Two who see different members for long: one of them may hold a dead link for a live one, because
+    /// heartbeats come and nothing is sent on it. All are asked there.
+    fn question_views(&mut self, now: Instant) {
+        let (view, patience) = (self.view.hash(), self.config.drop_time);
+        let mut question = false;
+        for member in self.members.values_mut() {
+            let differs = member.link.is_some() && member.view.is_some_and(|theirs| theirs != view);
+            let since = *member.differs_since.get_or_insert(now);
+            if !differs {
+                member.differs_since = None;
+            } else if now - since >= patience {
+                member.differs_since = Some(now);
+                question = true;
+            }
+        }
+        if question {
+            self.suspects.extend(self.members.keys());
         }
     }
 

@@ -91,6 +91,8 @@ pub(super) struct Member {
     pub(super) state: MemberState,
     /// The ready members that it sees, by their hash.
     pub(super) view: Option<u64>,
+    /// Since when it sees others than this node does, or was last asked why.
+    pub(super) differs_since: Option<Instant>,
     pub(super) link: Option<Link>,
     pub(super) link_lost_at: Instant,
     /// The newest heartbeat.

@@ -276,6 +276,15 @@ impl Node {
         self.settle(now);
     }
 
+    /// A member said on its link how it stands: its heartbeats may be lost for ever.
+    pub fn handle_standing(&mut self, boot: BootId, state: MemberState, view: u64, now: Instant) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            member.view = Some(view);
+            self.set_member_state(boot, state, now);
+            self.settle(now);
+        }
+    }
+
     /// A member said that it leaves for good.
     pub fn handle_leave(&mut self, boot: BootId, now: Instant) {
         self.over.insert(boot, now);

@@ -14,6 +14,7 @@ use super::frame::{
 };
 use super::generated::{self as pb, frame::Kind, pass_reply, pass_request};
 use super::handshake::Refusal;
+use crate::membership::MemberState;
 use crate::session::{
     Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate,
     TouchUpdate, Version,
@@ -48,6 +49,7 @@ pub(super) fn frame_to_wire(frame: Frame) -> pb::Frame {
         Frame::Members(members) => {
             Kind::Members(pb::Members { members: members.iter().map(Contact::to_wire).collect() })
         }
+        Frame::Standing(state, view) => Kind::Standing(pb::Standing { state: state.to_wire().into(), view }),
         Frame::Leave => Kind::Leave(pb::Leave {}),
         Frame::Verdict(refusal) => Kind::Verdict(Refusal::to_wire(refusal.as_ref())),
         Frame::PassRequest(PassRequest { pass, view, step }) => {
@@ -82,6 +84,10 @@ pub(super) fn frame_from_wire(frame: pb::Frame, peer: BootId) -> Parsed<Frame> {
         Kind::Pong(pong) => Frame::Pong(pong.nonce),
         Kind::Members(members) => {
             Frame::Members(members.members.into_iter().map(Contact::from_wire).collect::<Parsed<_>>()?)
+        }
+        Kind::Standing(standing) => {
+            let state = MemberState::from_wire(standing.state()).ok_or(PeerMisbehaved::Invalid("state"))?;
+            Frame::Standing(state, standing.view)
         }
         Kind::Leave(pb::Leave {}) => Frame::Leave,
         Kind::Verdict(verdict) => Frame::Verdict(Refusal::from_wire(verdict)?),

@@ -11,6 +11,7 @@ use super::convert;
 use super::error::PeerMisbehaved;
 use super::generated as pb;
 use super::handshake::Refusal;
+use crate::membership::MemberState;
 use crate::session::{Delta, End, RecordUpdate, Version};
 use crate::{BootId, SessionId};
 
@@ -47,6 +48,8 @@ pub enum Frame {
     Pong(u64),
     /// Members told on.
     Members(Vec<Contact>),
+    /// The sender's state, and the hash of the ready members that it sees.
+    Standing(MemberState, u64),
     /// The sender leaves for good.
     Leave,
     /// Whether the sender admits the receiver.

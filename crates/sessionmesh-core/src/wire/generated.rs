@@ -194,7 +194,7 @@ impl RefusalReason {
 pub struct Frame {
     #[prost(
         oneof = "frame::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17"
     )]
     pub kind: ::core::option::Option<frame::Kind>,
 }
@@ -228,12 +228,22 @@ pub mod frame {
         Leave(super::Leave),
         #[prost(message, tag = "12")]
         Verdict(super::Verdict),
+        #[prost(message, tag = "13")]
+        Standing(super::Standing),
         /// The pass.
         #[prost(message, tag = "16")]
         PassRequest(super::PassRequest),
         #[prost(message, tag = "17")]
         PassReply(super::PassReply),
     }
+}
+/// What a heartbeat says of its sender, said on the link too: heartbeats may be lost for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Standing {
+    #[prost(enumeration = "MemberState", tag = "1")]
+    pub state: i32,
+    #[prost(fixed64, tag = "2")]
+    pub view: u64,
 }
 /// What one request changed. The origin is the sender.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -1,31 +1,33 @@
-//! The datagram by which a host that is no member (yet) finds out who hears it: members answer with
-//! their next heartbeat.
+//! The datagram by which a host that is no member (yet) finds out who hears it: members name it among those
+//! whom they hear in their next heartbeat. So asking brings no datagram that would not be sent anyway.
 //!
-//! `"SMP1" | cluster tag (4) | keyed BLAKE3 tag (16) | nonce (16)`. The tag's key is for probes alone.
+//! `"SMP1" | cluster tag (4) | keyed BLAKE3 tag (16) | boot id (8)`. The tag's key is for probes alone.
 
 use alloc::vec::Vec;
 
 use super::auth::{ClusterKey, TAG_BYTES};
 use super::error::HeartbeatRejected;
+use crate::BootId;
 
 const MAGIC: &[u8; 4] = b"SMP1";
-const NONCE_BYTES: usize = 16;
+const BOOT_BYTES: usize = 8;
 
 /// A probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Tells a sender its own probes from others'.
-    pub nonce: [u8; NONCE_BYTES],
+    /// Who asks: a boot id of no node.
+    pub boot: BootId,
 }
 
 impl Probe {
     /// As a datagram.
     pub fn seal(&self, key: &ClusterKey) -> Vec<u8> {
-        let mut datagram = Vec::with_capacity(8 + TAG_BYTES + NONCE_BYTES);
+        let mut datagram = Vec::with_capacity(8 + TAG_BYTES + BOOT_BYTES);
         datagram.extend_from_slice(MAGIC);
         datagram.extend_from_slice(&key.cluster_tag());
-        datagram.extend_from_slice(&key.tag_probe(&self.nonce));
-        datagram.extend_from_slice(&self.nonce);
+        let boot = self.boot.get().to_be_bytes();
+        datagram.extend_from_slice(&key.tag_probe(&boot));
+        datagram.extend_from_slice(&boot);
         datagram
     }
 
@@ -33,15 +35,19 @@ impl Probe {
     pub fn open(key: &ClusterKey, datagram: &[u8]) -> Option<Result<Self, HeartbeatRejected>> {
         let rest = datagram.strip_prefix(MAGIC)?;
         let (cluster, rest) = rest.split_first_chunk::<4>()?;
-        let (tag, nonce) = rest.split_first_chunk::<TAG_BYTES>()?;
-        let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
+        let (tag, boot) = rest.split_first_chunk::<TAG_BYTES>()?;
+        let boot: [u8; BOOT_BYTES] = boot.try_into().ok()?;
         if *cluster != key.cluster_tag() {
             return Some(Err(HeartbeatRejected::OtherCluster));
         }
-        if !key.is_probe_authentic(&nonce, tag) {
+        if !key.is_probe_authentic(&boot, tag) {
             return Some(Err(HeartbeatRejected::Unauthenticated));
         }
-        Some(Ok(Self { nonce }))
+        Some(
+            BootId::new(u64::from_be_bytes(boot))
+                .map(|boot| Self { boot })
+                .ok_or(HeartbeatRejected::Undecodable),
+        )
     }
 }
 
@@ -53,7 +59,7 @@ mod tests {
     #[test]
     fn only_the_clusters_own_probes_are_opened_and_none_is_a_heartbeat() {
         let key = ClusterKey::derive("shop", b"0123456789abcdef");
-        let probe = Probe { nonce: [7; 16] };
+        let probe = Probe { boot: BootId::new(7).unwrap() };
         let datagram = probe.seal(&key);
         assert_eq!(Probe::open(&key, &datagram), Some(Ok(probe)));
         assert_eq!(Heartbeat::open(&key, &datagram), Err(HeartbeatRejected::Foreign));

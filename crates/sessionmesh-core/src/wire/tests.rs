@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::membership::MemberState;
 use crate::session::{
     Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate,
     TouchUpdate, Version,
@@ -90,6 +91,7 @@ fn frames() -> Vec<Frame> {
         Frame::Ping(1),
         Frame::Pong(1),
         Frame::Members(Vec::from([contact])),
+        Frame::Standing(MemberState::Ready, 7),
         Frame::Leave,
         Frame::Verdict(None),
         Frame::Verdict(Some(refusal)),

@@ -31,8 +31,10 @@ pub enum ConfigError {
         detail: String,
     },
     /// The file can't be read.
-    #[error("can't read the configuration file {path:?}: {detail}")]
+    #[error("can't read {what} {path:?}: {detail}")]
     File {
+        /// What it should hold.
+        what: &'static str,
         /// As given.
         path: String,
         /// Why.

@@ -170,6 +170,7 @@ impl Config {
     pub fn load_file(&mut self, path: impl AsRef<Path>) -> Result<&mut Self, ConfigError> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+            what: "the configuration file",
             path: path.display().to_string(),
             detail: error.to_string(),
         })?;

@@ -51,7 +51,7 @@ options! {
     "secret_file", "", "A file with the secret; white space at its ends does not count.",
         |config, _, value| {
             let text = std::fs::read_to_string(value)
-                .map_err(|error| ConfigError::File { path: value.into(), detail: error.to_string() })?;
+                .map_err(|error| ConfigError::File { what: "secret_file", path: value.into(), detail: error.to_string() })?;
             config.secret(text.trim()).map(drop)
         };
     "insecure", "false", "Start without a secret. Only on loopback.",

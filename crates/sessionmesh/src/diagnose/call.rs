@@ -5,34 +5,41 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sessionmesh_core::membership::Identity;
 use sessionmesh_core::wire::{ClusterKey, HandshakeError, Hello, PROTOCOL_VERSIONS, Role};
 use tokio::net::TcpStream;
 
-use super::{Callees, Findings, hello};
+use super::{Callees, Findings, Own, hello};
 use crate::config::Config;
+use crate::host;
 use crate::net::dial::CONNECT_TIMEOUT;
 use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Stage, shake};
-use crate::os;
 
 /// Addresses called at most: a cluster's worth.
 const MAX_CALLS: usize = 256;
+const TOLD: &str = "a member that";
+
+/// One who answered.
+struct Peer {
+    hello: Hello,
+    /// How far its clock is from this host's.
+    differ_ms: u64,
+}
 
 /// Calls them and those whom they know. Gives back the names of the nodes that would take this one.
 pub(super) async fn look(
     config: &Config,
     key: &ClusterKey,
-    me: &Identity,
+    own: &Own,
     mut callees: Callees,
     findings: &mut Findings,
 ) -> BTreeSet<String> {
-    let mut called = BTreeSet::new();
+    let mut called = BTreeSet::from([own.me.address]);
     let mut reached = BTreeMap::new();
     while !callees.is_empty() && called.len() < MAX_CALLS {
         let mut calls = Vec::new();
         for (address, what) in std::mem::take(&mut callees) {
             if called.insert(address) {
-                let (key, hello) = (key.clone(), hello(me));
+                let (key, hello) = (key.clone(), hello(&own.me));
                 let called = tokio::spawn(call(address, key, hello, config.handshake_timeout));
                 calls.push((address, what, called));
             }
@@ -41,17 +48,26 @@ pub(super) async fn look(
             let Ok(answer) = called.await else { continue };
             let peer = match answer {
                 Ok(peer) => peer,
+                // No node of this host runs yet.
+                Err(_) if own.is(address) => continue,
                 Err(why) => {
                     findings.wrong(format!("{address} ({what}): {why}"));
                     continue;
                 }
             };
-            for contact in &peer.members {
-                let told = format!("a member that {} knows", peer.name);
+            for contact in &peer.hello.members {
+                let told = format!("{TOLD} {} knows", peer.hello.name);
                 callees.entry(contact.address).or_insert(told);
             }
-            if report(me, address, &what, &peer, findings) {
-                reached.insert(peer.boot, peer.name.to_string());
+            let heard = config.seeds.is_empty() && config.uses_multicast() && !own.is(address);
+            if heard && what.starts_with(TOLD) {
+                findings.wrong(format!(
+                    "{address} ({what}) can be called and is not heard by multicast: once links break, it and this host \
+                     will not find each other"
+                ));
+            }
+            if report(own, address, &what, &peer, findings) {
+                reached.insert(peer.hello.boot, peer.hello.name.to_string());
             }
         }
         callees.retain(|address, _| !called.contains(address));
@@ -64,7 +80,7 @@ async fn call(
     key: ClusterKey,
     hello: Hello,
     patience: Duration,
-) -> Result<Hello, String> {
+) -> Result<Peer, String> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     let mut stream = match connected {
         Ok(Ok(stream)) => stream,
@@ -82,7 +98,10 @@ async fn call(
         }
     };
     match tokio::time::timeout(patience, shake(&mut stream, Role::Dialer, &key, hello)).await {
-        Ok(Ok(peer)) => Ok(peer),
+        Ok(Ok(hello)) => {
+            let differ_ms = hello.clock_ms.abs_diff(host::now().wall_ms);
+            Ok(Peer { hello, differ_ms })
+        }
         Ok(Err(ShakeError::Io(_, Stage::Header))) => {
             Err("accepts and closes: a node of a cluster with another name, or no sessionmesh node".into())
         }
@@ -101,19 +120,23 @@ async fn call(
 }
 
 /// Whether it would take this node.
-fn report(me: &Identity, address: SocketAddr, what: &str, peer: &Hello, findings: &mut Findings) -> bool {
+fn report(own: &Own, address: SocketAddr, what: &str, peer: &Peer, findings: &mut Findings) -> bool {
+    let (me, Peer { hello: peer, differ_ms }) = (&own.me, peer);
     let name = &peer.name;
     let mut would = true;
+    if own.is(peer.address) {
+        let (state, others) = (peer.state, peer.members.len());
+        findings.note(format!(
+            "{address}: this host's own node {name} runs, is {state}, and sees {others} other(s)"
+        ));
+        return false;
+    }
     if peer.name == me.name {
-        let own = peer.address.ip() == me.address.ip();
-        let text =
-            format!("{address} ({what}): a node named {name}, as this one is to be, runs there already");
-        if own {
-            findings.note(format!("{text}; if it is this host's own, all is well"));
-        } else {
-            findings.wrong(format!("{text}: names must be unique, give this one another"));
-        }
-        return own;
+        findings.wrong(format!(
+            "{address} ({what}): a node named {name}, as this one is to be, runs there already: names must be unique, give \
+             this one another"
+        ));
+        return false;
     }
     let (lowest, highest) = peer.versions;
     if lowest > PROTOCOL_VERSIONS.1 || highest < PROTOCOL_VERSIONS.0 {
@@ -130,8 +153,7 @@ fn report(me: &Identity, address: SocketAddr, what: &str, peer: &Hello, findings
             peer.mode, me.mode
         ));
     }
-    let differ_ms = peer.clock_ms.abs_diff(os::now().wall_ms);
-    if differ_ms > CLOCKS_DIFFER_MS {
+    if *differ_ms > CLOCKS_DIFFER_MS {
         findings.wrong(format!(
             "{address} ({what}): the clocks of {name} and this host differ by {differ_ms} ms: of two writes of one attribute at \
              the same time, the fast clock's wins. Set both by NTP"
@@ -155,6 +177,7 @@ fn report(me: &Identity, address: SocketAddr, what: &str, peer: &Hello, findings
 
 #[cfg(test)]
 mod tests {
+    use sessionmesh_core::membership::Identity;
     use sessionmesh_core::placement::Mode;
     use sessionmesh_core::{BootId, NodeName};
 
@@ -171,28 +194,43 @@ mod tests {
         }
     }
 
-    fn judged(change: impl FnOnce(&mut Hello)) -> (bool, Finding) {
+    fn judged(change: impl FnOnce(&mut Peer)) -> (bool, Finding) {
         let (me, other) = (identity("n1", 1), identity("n2", 2));
-        let mut peer = Hello { clock_ms: os::now().wall_ms, ..hello(&other) };
+        let own = Own { wanted: me.address, me };
+        let mut peer = Peer { hello: hello(&other), differ_ms: 0 };
         change(&mut peer);
         let mut findings = Findings::default();
-        let would = report(&me, other.address, "seed", &peer, &mut findings);
+        let would = report(&own, other.address, "seed", &peer, &mut findings);
         (would, findings.0.remove(0))
     }
 
     #[test]
     fn a_clock_that_differs_by_more_than_two_seconds_is_wrong_and_keeps_nobody_out() {
-        let (would, finding) = judged(|peer| peer.clock_ms += 1_500);
+        let (would, finding) = judged(|peer| peer.differ_ms = 2_000);
         assert_eq!((would, finding.verdict), (true, Verdict::Fine), "{finding}");
-        let (would, finding) = judged(|peer| peer.clock_ms += 60_000);
+        let (would, finding) = judged(|peer| peer.differ_ms = 2_001);
         assert_eq!((would, finding.verdict), (true, Verdict::Wrong), "{finding}");
         assert!(finding.text.contains("clocks of n2") && finding.text.contains("NTP"), "{finding}");
     }
 
     #[test]
     fn another_protocol_version_would_not_take_this_node() {
-        let (would, finding) = judged(|peer| peer.versions = (7, 9));
+        let (would, finding) = judged(|peer| peer.hello.versions = (7, 9));
         assert_eq!((would, finding.verdict), (false, Verdict::Wrong), "{finding}");
         assert!(finding.text.contains("n2 speaks protocol 7 to 9"), "{finding}");
+    }
+
+    #[test]
+    fn a_name_is_anothers_wherever_else_it_is() {
+        let (would, finding) = judged(|peer| peer.hello.name = NodeName::new("n1").unwrap());
+        assert_eq!((would, finding.verdict), (false, Verdict::Wrong), "{finding}");
+        // The same host, another port: a copied configuration.
+        let (would, finding) = judged(|peer| {
+            peer.hello.name = NodeName::new("n1").unwrap();
+            peer.hello.address = "10.0.0.1:4001".parse().unwrap();
+        });
+        assert_eq!((would, finding.verdict), (false, Verdict::Wrong), "{finding}");
+        let (would, finding) = judged(|peer| peer.hello.address = "10.0.0.1:4000".parse().unwrap());
+        assert_eq!((would, finding.verdict), (false, Verdict::Note), "{finding}");
     }
 }

@@ -1,6 +1,7 @@
 //! Multicast: what comes back, who is heard, and who hears.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,25 +9,26 @@ use sessionmesh_core::BootId;
 use sessionmesh_core::wire::{ClusterKey, Heartbeat, HeartbeatRejected, MAX_DATAGRAM_BYTES, Probe};
 use tokio::net::UdpSocket;
 
-use super::{Callees, Findings};
+use super::{Callees, Findings, Own, list};
 use crate::config::Config;
+use crate::host;
 use crate::net::{bind, interface};
-use crate::os;
 
 /// What came in.
 #[derive(Debug, Default)]
 struct Heard {
     echo: bool,
     /// By boot, where it accepts links.
-    by_group: BTreeMap<BootId, SocketAddr>,
-    answers: BTreeSet<BootId>,
+    members: BTreeMap<BootId, SocketAddr>,
+    /// Those that say that they hear this host.
+    hear_us: BTreeSet<BootId>,
     other_clusters: BTreeSet<SocketAddr>,
     other_secrets: BTreeSet<SocketAddr>,
     foreign: BTreeSet<SocketAddr>,
 }
 
 /// Gives back whom to call.
-pub(super) async fn look(config: &Config, key: &ClusterKey, findings: &mut Findings) -> Callees {
+pub(super) async fn look(config: &Config, key: &ClusterKey, own: &Own, findings: &mut Findings) -> Callees {
     let group = SocketAddr::new(config.address, config.port);
     let sockets = interface::choose(config).and_then(|interface| {
         let sockets = bind::open_probe(config, &interface)?;
@@ -40,21 +42,26 @@ pub(super) async fn look(config: &Config, key: &ClusterKey, findings: &mut Findi
         }
     };
     let through = format!("{group} on {} ({})", interface.name, interface.address);
-    let probe = Probe { nonce: os::random().unwrap_or_default() };
-    // Members answer with their next heartbeat: two of them, and some.
+    // Members answer in their next heartbeat: two of them, and some.
     let patience = config.membership.frequency * 2 + Duration::from_millis(500);
-    let heard = match listen(key, probe, group, sender, receiver, patience).await {
+    let listened = async {
+        let probe = Probe { boot: host::boot_id()? };
+        listen(key, probe, group, sender, receiver, patience).await
+    };
+    let heard = match listened.await {
         Ok(heard) => heard,
         Err(error) => {
-            findings.wrong(format!(
-                "multicast to {through} can't be sent: {error}. Choose another interface, allow UDP in the firewall, or \
-                 name seeds"
-            ));
+            let help = if config.bind.ip().is_loopback() != interface.address.is_loopback() {
+                format!("bind is {} and the interface is not: both on loopback, or none", config.bind)
+            } else {
+                "choose another interface, allow UDP in this host's firewall, or name seeds".into()
+            };
+            findings.wrong(format!("multicast to {through} can't be sent: {error} ({help})"));
             return Callees::new();
         }
     };
-    report(&heard, &through, patience, findings);
-    heard.by_group.into_values().map(|address| (address, "heard by multicast".into())).collect()
+    report(&heard, own, &through, patience, findings);
+    heard.members.into_values().map(|address| (address, "heard by multicast".into())).collect()
 }
 
 async fn listen(
@@ -64,23 +71,18 @@ async fn listen(
     sender: std::net::UdpSocket,
     receiver: std::net::UdpSocket,
     patience: Duration,
-) -> std::io::Result<Heard> {
+) -> io::Result<Heard> {
     let (sender, receiver) = (UdpSocket::from_std(sender)?, UdpSocket::from_std(receiver)?);
     let mut heard = Heard::default();
     let until = tokio::time::Instant::now() + patience;
     let mut again = tokio::time::interval(Duration::from_millis(250));
-    let (mut by_group, mut direct) = ([0; MAX_DATAGRAM_BYTES + 1], [0; MAX_DATAGRAM_BYTES + 1]);
+    let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(until) => return Ok(heard),
             _ = again.tick() => { sender.send_to(&probe.seal(key), group).await?; }
-            Ok((length, from)) = receiver.recv_from(&mut by_group) => {
-                heard.datagram(key, probe, by_group.get(..length).unwrap_or_default(), from);
-            }
-            Ok((length, _)) = sender.recv_from(&mut direct) => {
-                if let Ok(heartbeat) = Heartbeat::open(key, direct.get(..length).unwrap_or_default()) {
-                    heard.answers.insert(heartbeat.boot);
-                }
+            Ok((length, from)) = receiver.recv_from(&mut buffer) => {
+                heard.datagram(key, probe, buffer.get(..length).unwrap_or_default(), from);
             }
         }
     }
@@ -98,7 +100,10 @@ impl Heard {
             Some(Err(rejected)) => rejected,
             None => match Heartbeat::open(key, datagram) {
                 Ok(heartbeat) => {
-                    self.by_group.insert(heartbeat.boot, heartbeat.address);
+                    self.members.insert(heartbeat.boot, heartbeat.address);
+                    if heartbeat.heard.contains(&probe.boot) {
+                        self.hear_us.insert(heartbeat.boot);
+                    }
                     return;
                 }
                 Err(rejected) => rejected,
@@ -112,11 +117,7 @@ impl Heard {
     }
 }
 
-fn report(heard: &Heard, through: &str, patience: Duration, findings: &mut Findings) {
-    let list = |addresses: &BTreeSet<SocketAddr>| {
-        let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        list.join(", ")
-    };
+fn report(heard: &Heard, own: &Own, through: &str, patience: Duration, findings: &mut Findings) {
     if heard.echo {
         findings.fine(format!("multicast to {through} leaves and comes back to this host"));
     } else {
@@ -125,28 +126,29 @@ fn report(heard: &Heard, through: &str, patience: Duration, findings: &mut Findi
              interface has no multicast"
         ));
     }
-    for (boot, address) in &heard.by_group {
-        if heard.answers.contains(boot) {
+    let others = || heard.members.iter().filter(|(_, address)| !own.is(**address));
+    for (boot, address) in others() {
+        if heard.hear_us.contains(boot) {
             findings.fine(format!("{address} is heard by multicast, and hears this host"));
         } else {
             findings.wrong(format!(
-                "{address} is heard by multicast and does not answer: what this host sends does not reach it (a firewall \
-                 there, or a switch that snoops IGMP without a querier), or its UDP does not come back"
+                "{address} is heard by multicast and does not hear this host: a firewall there, or a switch between that \
+                 snoops IGMP and has no querier, or whose queries a firewall drops (allow protocol igmp)"
             ));
         }
     }
-    if heard.by_group.is_empty() {
-        findings.note(format!("nobody was heard by multicast in {} ms", patience.as_millis()));
+    if others().next().is_none() {
+        findings.note(format!("no other node was heard by multicast in {} ms", patience.as_millis()));
     }
     if !heard.other_secrets.is_empty() {
         findings.wrong(format!(
-            "{} has this cluster's name and another secret: compare the fingerprints",
+            "heartbeats from {} have this cluster's name and another secret: compare the fingerprints",
             list(&heard.other_secrets)
         ));
     }
     if !heard.other_clusters.is_empty() {
         findings.note(format!(
-            "{} is of another cluster on the same group; if it should be of this one, `cluster` differs",
+            "heartbeats from {} are of a cluster with another name; if they should be of this one, `cluster` differs",
             list(&heard.other_clusters)
         ));
     }

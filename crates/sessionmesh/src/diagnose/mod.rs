@@ -4,13 +4,14 @@
 //! | file | what |
 //! |---|---|
 //! | `hear` | multicast: what comes back, who is heard, who hears |
-//! | `call` | seeds and whoever was heard: names, connections, secret, clock |
+//! | `call` | seeds and whoever was heard: connections, secret, name, mode, clock |
 
 mod call;
 mod hear;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use sessionmesh_core::membership::{Identity, MemberState};
@@ -18,9 +19,10 @@ use sessionmesh_core::wire::{Hello, PROTOCOL_VERSIONS, Side};
 
 use crate::cluster::identity;
 use crate::config::Config;
-use crate::net::bind;
+use crate::error::StartError;
+use crate::host;
+use crate::net::bind::Bound;
 use crate::net::resolve::resolve;
-use crate::os;
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,20 +60,23 @@ impl fmt::Display for Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn fine(&mut self, text: impl Into<String>) {
-        self.0.push(Finding { verdict: Verdict::Fine, text: text.into() });
+    fn say(&mut self, verdict: Verdict, text: String) {
+        let finding = Finding { verdict, text };
+        if !self.0.contains(&finding) {
+            self.0.push(finding);
+        }
     }
 
-    fn note(&mut self, text: impl Into<String>) {
-        self.0.push(Finding { verdict: Verdict::Note, text: text.into() });
+    fn fine(&mut self, text: String) {
+        self.say(Verdict::Fine, text);
     }
 
-    fn wrong(&mut self, text: impl Into<String>) {
-        self.0.push(Finding { verdict: Verdict::Wrong, text: text.into() });
+    fn note(&mut self, text: String) {
+        self.say(Verdict::Note, text);
     }
 
-    fn is_wrong(&self) -> bool {
-        self.0.iter().any(|finding| finding.verdict == Verdict::Wrong)
+    fn wrong(&mut self, text: String) {
+        self.say(Verdict::Wrong, text);
     }
 }
 
@@ -85,29 +90,51 @@ pub async fn diagnose(config: &Config) -> Vec<Finding> {
         return findings.0;
     }
     let key = config.key();
-    let secret = if config.secret.is_some() { "secret" } else { "cluster without a secret" };
+    let without = if config.secret.is_some() { "" } else { " (no secret)" };
     findings.fine(format!(
-        "cluster \"{}\", {secret} with the fingerprint {}: must be the same on every node",
+        "cluster \"{}\"{without}: name and secret have the fingerprint {}, which must be the same on every node",
         config.cluster,
         key.fingerprint()
     ));
-    let me = look_at_sockets(config, &mut findings);
+    let own = look_at_sockets(config, &mut findings);
     let mut callees = look_up_seeds(config, &mut findings).await;
+    let Some(own) = own else { return findings.0 };
     if config.uses_multicast() {
-        for (address, what) in hear::look(config, &key, &mut findings).await {
+        for (address, what) in hear::look(config, &key, &own, &mut findings).await {
             callees.entry(address).or_insert(what);
         }
     }
-    if let Some(me) = me {
-        let reached = call::look(config, &key, &me, callees, &mut findings).await;
-        sum_up(config, reached, &mut findings);
-    }
+    let reached = call::look(config, &key, &own, callees, &mut findings).await;
+    sum_up(config, &reached, &mut findings);
     findings.0
 }
 
-/// Who a node of this configuration would be, with the sockets that it can have.
-fn look_at_sockets(config: &Config, findings: &mut Findings) -> Option<Identity> {
-    let opened = bind::Bound::open(config).and_then(|bound| identity(config, bound.address));
+/// Who a node of the configuration would be, and what else is this host's own.
+#[derive(Debug)]
+struct Own {
+    me: Identity,
+    /// Where a node of the same configuration is, if one runs already.
+    wanted: SocketAddr,
+}
+
+impl Own {
+    fn is(&self, address: SocketAddr) -> bool {
+        address == self.me.address || address == self.wanted
+    }
+}
+
+/// The sockets that a node can have.
+fn look_at_sockets(config: &Config, findings: &mut Findings) -> Option<Own> {
+    let wanted = config.bind.port();
+    let open = |config: &Config| Bound::open(config).and_then(|bound| identity(config, bound.address));
+    let opened = match open(config) {
+        Err(StartError::Ports { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+            let mut other = config.clone();
+            other.bind.set_port(0);
+            open(&other)
+        }
+        opened => opened,
+    };
     let me = match opened {
         Ok(me) => me,
         Err(error) => {
@@ -115,13 +142,13 @@ fn look_at_sockets(config: &Config, findings: &mut Findings) -> Option<Identity>
             return None;
         }
     };
-    let wanted = config.bind.port();
-    if wanted != 0 && config.advertise.is_none() && me.address.port() != wanted {
-        findings.note(format!("port {wanted} is taken; fine if a node runs on this host already"));
+    let taken = wanted != 0 && config.advertise.is_none() && me.address.port() != wanted;
+    let wanted = SocketAddr::new(me.address.ip(), if wanted == 0 { me.address.port() } else { wanted });
+    if taken {
+        findings.note(format!("port {} is taken; fine if a node runs on this host already", wanted.port()));
     }
-    findings
-        .fine(format!("a node can listen, TCP and UDP; others must be able to reach it at {}", me.address));
-    Some(me)
+    findings.fine(format!("a node can listen, TCP and UDP; others must be able to reach it at {wanted}"));
+    Some(Own { me, wanted })
 }
 
 /// Addresses to call, with what they are to the operator.
@@ -130,16 +157,15 @@ type Callees = BTreeMap<SocketAddr, String>;
 async fn look_up_seeds(config: &Config, findings: &mut Findings) -> Callees {
     let mut callees = Callees::new();
     for seed in &config.seeds {
-        let asked = os::mono();
+        let asked = host::mono();
         match resolve(seed.clone()).await {
             Ok(addresses) => {
-                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let took = os::mono() - asked;
-                let text = format!("seed {seed} is {} (asked for {} ms)", list.join(", "), took.as_millis());
-                if took.as_millis() > 1_000 {
-                    findings.note(text)
-                } else {
-                    findings.fine(text)
+                let took = (host::mono() - asked).as_millis();
+                let text = format!("seed {seed} is {} (asked for {took} ms)", list(&addresses));
+                if took > 1_000 {
+                    findings.note(text);
+                } else if seed.parse::<SocketAddr>().is_err() {
+                    findings.fine(text);
                 }
                 callees.extend(addresses.into_iter().map(|address| (address, format!("seed {seed}"))));
             }
@@ -147,6 +173,10 @@ async fn look_up_seeds(config: &Config, findings: &mut Findings) -> Callees {
         }
     }
     callees
+}
+
+fn list(addresses: &BTreeSet<SocketAddr>) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Nobody: a node that is not one.
@@ -169,24 +199,21 @@ fn hello(me: &Identity) -> Hello {
     }
 }
 
-fn sum_up(config: &Config, reached: BTreeSet<String>, findings: &mut Findings) {
-    if findings.is_wrong() {
+fn sum_up(config: &Config, reached: &BTreeSet<String>, findings: &mut Findings) {
+    if !reached.is_empty() {
+        let names: Vec<&str> = reached.iter().map(String::as_str).collect();
+        findings.fine(format!("a node started here would meet {}", names.join(", ")));
         return;
     }
-    let names: Vec<String> = reached.into_iter().collect();
-    if names.is_empty() {
-        let alone = "no other node was found: a node started here would be alone";
-        if config.uses_multicast() {
-            findings.note(format!(
-                "{alone}. If others run: their cluster, address and port must be as here; ttl = {} passes {} \
-                 router(s); most clouds and many container networks drop multicast, name seeds there",
-                config.ttl,
-                config.ttl.saturating_sub(1)
-            ));
-        } else {
-            findings.note(format!("{alone}. If others run: none of the seeds is where they are"));
-        }
+    let alone = "no other node was reached: a node started here would be alone, and ready";
+    if config.uses_multicast() {
+        findings.note(format!(
+            "{alone}. If others run: their cluster, address, port and network (interface) must be as here; ttl = {} passes \
+             {} router(s); most clouds and many container networks drop multicast, name seeds there",
+            config.ttl,
+            config.ttl.saturating_sub(1)
+        ));
     } else {
-        findings.fine(format!("a node started here would meet {}", names.join(", ")));
+        findings.note(format!("{alone}. If others run: none of the seeds is where they are"));
     }
 }

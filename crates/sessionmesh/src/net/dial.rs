@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::host::TcpStream;
 use sessionmesh_core::membership::{DialFailure, LinkId};
 use sessionmesh_core::wire::Hello;
-use tokio::net::TcpStream;
 
 use super::handshake::{Failed, greet};
 use super::link;

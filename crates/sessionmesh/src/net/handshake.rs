@@ -4,20 +4,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::host::TcpStream;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::wire::{
     ClusterKey, Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES,
     PeerMisbehaved, Refusal, Role, SEAL_BYTES,
 };
+#[cfg(not(sessionmesh_simulation))]
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::control::{Attached, Input};
 use crate::events::fault;
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::stats::count;
 
 /// A connection whose other side proved who it is and was admitted by this one.
@@ -96,8 +97,11 @@ pub(crate) async fn shake(
 ) -> Result<Hello, ShakeError> {
     let at = |stage| move |error| ShakeError::Io(error, stage);
     stream.set_nodelay(true).map_err(at(Stage::Header))?;
-    let mut handshake = Handshake::new(role, os::random().map_err(at(Stage::Header))?);
-    let hello = Hello { clock_ms: os::now().wall_ms, ..hello };
+    let mut handshake = Handshake::new(role, host::random().map_err(at(Stage::Header))?);
+    // The clock as it is when it is said, not when the connection was made.
+    let seal = |handshake: &Handshake| {
+        handshake.seal(key, &Hello { clock_ms: host::now().wall_ms, ..hello.clone() })
+    };
 
     // The dialer speaks first: a stranger learns nothing from connecting.
     let mut preamble = [0; PREAMBLE_BYTES];
@@ -110,17 +114,17 @@ pub(crate) async fn shake(
     if role == Role::Acceptor {
         say.extend_from_slice(&handshake.preamble(key));
     } else {
-        say.extend_from_slice(&handshake.seal(key, &hello));
+        say.extend_from_slice(&seal(&handshake));
     }
     stream.write_all(&say).await.map_err(at(Stage::Hello))?;
 
-    let mut seal = [0; SEAL_BYTES];
-    stream.read_exact(&mut seal).await.map_err(at(Stage::Hello))?;
-    let mut body = vec![0; Handshake::hello_bytes(&seal)?];
+    let mut sealed = [0; SEAL_BYTES];
+    stream.read_exact(&mut sealed).await.map_err(at(Stage::Hello))?;
+    let mut body = vec![0; Handshake::hello_bytes(&sealed)?];
     stream.read_exact(&mut body).await.map_err(at(Stage::Hello))?;
-    let peer = handshake.open(key, &seal, &body)?;
+    let peer = handshake.open(key, &sealed, &body)?;
     if role == Role::Acceptor {
-        stream.write_all(&handshake.seal(key, &hello)).await.map_err(at(Stage::Hello))?;
+        stream.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
     }
     Ok(peer)
 }
@@ -143,7 +147,7 @@ async fn exchange(
         count(&mesh.counters.probes_answered);
         return Ok(Err(Failed::Probe));
     }
-    let differ_ms = peer.clock_ms.abs_diff(os::now().wall_ms);
+    let differ_ms = peer.clock_ms.abs_diff(host::now().wall_ms);
     if differ_ms > CLOCKS_DIFFER_MS {
         fault(mesh, "clocks differ", peer.name.as_str(), &format!("by {differ_ms} ms: set both by NTP"));
     }

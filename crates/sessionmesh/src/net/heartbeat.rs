@@ -1,6 +1,6 @@
 //! Heartbeats, on a thread of their own: a busy application neither delays nor loses them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,27 +9,30 @@ use std::time::Duration;
 use sessionmesh_core::BootId;
 use sessionmesh_core::membership::Beacon;
 use sessionmesh_core::wire::{Heartbeat, MAX_DATAGRAM_BYTES, Probe};
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::control::Input;
 use crate::events::fault;
+use crate::host::{self, Datagrams, UdpSocket};
 use crate::mesh::Mesh;
 use crate::stats::{add, count};
+
+/// Hosts that ask at once and are told in one heartbeat.
+const MAX_PROBERS: usize = 16;
 
 /// What heartbeats say, from the control task to the thread.
 #[derive(Debug)]
 pub(crate) struct Beacons {
     beacon: Mutex<Option<Beacon>>,
     changed: Notify,
-    /// Who asked for a heartbeat; the next goes there too, so that asking often brings no more of them.
-    prober: Mutex<Option<SocketAddr>>,
+    /// Who asked whether they are heard; the next heartbeat says so.
+    probers: Mutex<BTreeSet<BootId>>,
 }
 
 impl Beacons {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { beacon: Mutex::new(None), changed: Notify::new(), prober: Mutex::new(None) })
+        Arc::new(Self { beacon: Mutex::new(None), changed: Notify::new(), probers: Mutex::default() })
     }
 
     pub(crate) fn set(&self, beacon: Beacon) {
@@ -37,12 +40,15 @@ impl Beacons {
         self.changed.notify_one();
     }
 
-    fn answer(&self, prober: SocketAddr) {
-        *self.prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(prober);
+    fn answer(&self, prober: BootId) {
+        let mut probers = self.probers.lock().unwrap_or_else(PoisonError::into_inner);
+        if probers.len() < MAX_PROBERS {
+            probers.insert(prober);
+        }
     }
 
-    fn take_prober(&self) -> Option<SocketAddr> {
-        self.prober.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_probers(&self) -> BTreeSet<BootId> {
+        std::mem::take(&mut *self.probers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn get(&self) -> Option<Beacon> {
@@ -50,34 +56,24 @@ impl Beacons {
     }
 }
 
-/// What it sends and hears with: unicast, multicast, and what it drops when both are closed.
-pub(crate) type Sockets = (std::net::UdpSocket, Option<std::net::UdpSocket>, watch::Sender<()>);
-
-/// Starts the thread; it ends with the node.
+/// Starts the thread; it ends with the node, and drops `open` when its sockets are closed.
 pub(crate) fn spawn(
     mesh: Arc<Mesh>,
     beacons: Arc<Beacons>,
-    (unicast, multicast, open): Sockets,
+    sockets: (Datagrams, Option<Datagrams>),
+    open: watch::Sender<()>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (unicast, multicast) = {
-        let _entered = runtime.enter();
-        (UdpSocket::from_std(unicast)?, multicast.map(UdpSocket::from_std).transpose()?)
-    };
-    std::thread::Builder::new().name("sessionmesh-heartbeat".into()).spawn(move || {
-        runtime.block_on(async {
-            let mut stop = mesh.stop.subscribe();
-            tokio::select! {
-                () = send(&mesh, &beacons, &unicast) => {}
-                () = hear(&mesh, &beacons, &unicast) => {}
-                () = hear_group(&mesh, &beacons, multicast.as_ref()) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-        });
+    host::spawn_apart("sessionmesh-heartbeat", sockets, move |unicast, multicast| async move {
+        let mut stop = mesh.stop.subscribe();
+        tokio::select! {
+            () = send(&mesh, &beacons, &unicast) => {}
+            () = hear(&mesh, &beacons, &unicast) => {}
+            () = hear_group(&mesh, &beacons, multicast.as_ref()) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
         drop((unicast, multicast));
         drop(open);
-    })?;
-    Ok(())
+    })
 }
 
 async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
@@ -104,15 +100,14 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             counter,
             state: beacon.state,
             view: beacon.view,
-            heard: beacon.heard,
+            heard: beacon.heard.into_iter().chain(beacons.take_probers()).collect(),
             address: mesh.me.address,
         }
         .seal(&mesh.key);
         let unicast =
             beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
         let group = mesh.config.uses_multicast().then_some(&group);
-        let prober = beacons.take_prober();
-        for target in group.into_iter().chain(unicast).chain(prober.as_ref()) {
+        for target in group.into_iter().chain(unicast) {
             match socket.send_to(&datagram, target).await {
                 Ok(bytes) => {
                     count(&mesh.counters.heartbeats_sent);
@@ -158,9 +153,9 @@ async fn hear(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
         let Some(datagram) = buffer.get(..length) else { continue };
         match Probe::open(&mesh.key, datagram) {
             None => {}
-            Some(Ok(_)) => {
+            Some(Ok(probe)) => {
                 count(&mesh.counters.probes_answered);
-                beacons.answer(from);
+                beacons.answer(probe.boot);
                 continue;
             }
             Some(Err(rejected)) => {

@@ -3,11 +3,12 @@
 //! Reading and applying never wait for writing, so two nodes that send to each other at full speed
 //! can't block each other; what can't be sent waits in the outbox, which is bounded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::host::TcpStream;
 use bytes::{Buf, BytesMut};
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
@@ -16,7 +17,6 @@ use sessionmesh_core::replication::{Inbox, Strays, Table, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
 use super::handshake::Greeted;
@@ -24,8 +24,8 @@ use super::sync::{self, SyncInput};
 use crate::ack::AckWait;
 use crate::control::{Attached, Input};
 use crate::events::fault;
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::peer::Peer;
 use crate::stats::{add, count};
 
@@ -61,7 +61,7 @@ impl From<PeerMisbehaved> for Closed {
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
     let Greeted { stream, peer: hello, buffer, attached } = greeted;
     let Attached { link: id, peer, wake, close, sync: to_sync, passes } = attached;
-    let sync = tokio::spawn(sync::run(mesh.clone(), peer.clone(), id, passes));
+    let sync = host::spawn(sync::run(mesh.clone(), peer.clone(), id, passes));
     let mut link = Link {
         id,
         wake,
@@ -72,7 +72,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         read: buffer,
         write: BytesMut::with_capacity(WRITE_BYTES),
         inbox: Inbox::new(),
-        pulls: HashMap::new(),
+        pulls: BTreeMap::new(),
         next_pull: u64::MAX / 2,
         sync: to_sync,
     };
@@ -104,7 +104,7 @@ struct Link<'a> {
     write: BytesMut,
     inbox: Inbox,
     /// Sessions asked for because a delta did not follow on what was here.
-    pulls: HashMap<u64, SessionId>,
+    pulls: BTreeMap<u64, SessionId>,
     next_pull: u64,
     sync: mpsc::Sender<SyncInput>,
 }
@@ -180,7 +180,7 @@ impl Link<'_> {
     fn apply(&mut self, frame: Frame) -> Result<(), Closed> {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, os::now(), note);
+        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, host::now(), note);
         let Some(id) = received.id else { return Ok(()) };
         if let Some(version) = received.pull {
             self.pull(id, version);
@@ -218,7 +218,7 @@ impl Link<'_> {
             Frame::Epoch(epoch) => self.inbox.begin_epoch(epoch),
             Frame::Ack(ack) => {
                 peer.traffic.acks_received.fetch_add(1, Ordering::Relaxed);
-                let ended = peer.outbox_on(self.id, |outbox| outbox.acknowledge(&ack, os::mono()));
+                let ended = peer.outbox_on(self.id, |outbox| outbox.acknowledge(&ack, host::mono()));
                 let ended = ended.transpose()?.unwrap_or_default();
                 for wait in ended {
                     wait.ack();
@@ -233,6 +233,7 @@ impl Link<'_> {
             Frame::Ping(nonce) => peer.send(Frame::Pong(nonce)),
             Frame::Pong(_) => mesh.tell(Input::Pong(peer.boot)),
             Frame::Members(contacts) => mesh.tell(Input::Told(contacts)),
+            Frame::Standing(state, view) => mesh.tell(Input::Standing(peer.boot, state, view)),
             Frame::Leave => return Err(Closed::Left),
             Frame::Verdict(_) => return Err(PeerMisbehaved::Unexpected("verdict").into()),
             // Handled by the caller.
@@ -261,7 +262,7 @@ impl Link<'_> {
         if fetch.access && standing != Standing::Stranger {
             mesh.touch_if_due(&fetch.id);
         }
-        fetch::answer(&mesh.table, fetch, standing, os::now())
+        fetch::answer(&mesh.table, fetch, standing, host::now())
     }
 
     fn fetched(&mut self, request: u64, outcome: FetchOutcome) {
@@ -271,7 +272,7 @@ impl Link<'_> {
             let _ = self.peer.fetched(request, outcome);
             return;
         };
-        let applied = fetch::apply(&mesh.table, &mesh.clock, id, outcome, os::now());
+        let applied = fetch::apply(&mesh.table, &mesh.clock, id, outcome, host::now());
         if let Some(end) = applied.as_ref().and_then(|applied| applied.ended) {
             mesh.ended(id, end);
         }

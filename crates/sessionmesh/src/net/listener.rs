@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use crate::host::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::handshake::{Failed, greet};
 use super::link;
 use crate::control::Input;
 use crate::events::fault;
+use crate::host;
 use crate::mesh::Mesh;
 use crate::stats::count;
 
@@ -36,7 +37,7 @@ pub(crate) async fn listen(mesh: Arc<Mesh>, listener: TcpListener) {
             continue;
         };
         let mesh = mesh.clone();
-        tokio::spawn(async move {
+        host::spawn(async move {
             let (answer, answered) = oneshot::channel();
             mesh.tell(Input::Accepted(answer));
             let Ok((id, hello)) = answered.await else { return };

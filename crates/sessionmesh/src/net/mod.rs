@@ -10,10 +10,12 @@
 //! | `sync` | passes on a link |
 //! | `seeds`, `resolve` | names of seeds, resolved again and again |
 
+#[cfg(not(sessionmesh_simulation))]
 pub(crate) mod bind;
 pub(crate) mod dial;
 pub(crate) mod handshake;
 pub(crate) mod heartbeat;
+#[cfg(not(sessionmesh_simulation))]
 pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod listener;

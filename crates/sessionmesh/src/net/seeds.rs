@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::resolve::{ResolveError, resolve};
 use crate::control::Input;
 use crate::events::fault;
+use crate::host;
 use crate::mesh::Mesh;
 
 /// While the node joins, and while a name can't be resolved.
@@ -30,7 +31,7 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
     // Each on its own: a name server that takes its time over one name holds up no other.
     let (answer, mut answers) = mpsc::channel(1);
     for index in 0..seeds.len() {
-        tokio::spawn(ask_again_and_again(mesh.clone(), index, answer.clone()));
+        host::spawn(ask_again_and_again(mesh.clone(), index, answer.clone()));
     }
     drop(answer);
     let mut stop = mesh.stop.subscribe();

@@ -1,7 +1,7 @@
 //! Passes on one link: a task beside the link's, so that comparing a million sessions does not delay
 //! a delta.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::control::Input;
 use crate::events::fault;
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::stats::{add, count};
@@ -104,18 +104,18 @@ impl Sync {
         let mesh = &self.mesh;
         let view = mesh.routes.current().view.clone();
         // Ends of ids that nobody knew are this node's own business, and forgotten soon.
-        let unknown: HashSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
+        let unknown: BTreeSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
         let mut summary = SummaryBuilder::default();
-        let started = os::mono();
+        let started = host::mono();
         for part in 0..=LAST_PART {
-            let begun = os::mono();
+            let begun = host::mono();
             mesh.table.for_each_in(part, |id, record| {
                 if !record.is_partial() && !unknown.contains(id) {
                     summary.add(id, record, view.share(id, self.peer.boot));
                 }
             });
-            if os::mono() - started < LONG_SUMMARY {
-                self.pace.rest(mesh, os::mono() - begun).await;
+            if host::mono() - started < LONG_SUMMARY {
+                self.pace.rest(mesh, host::mono() - begun).await;
             } else {
                 tokio::task::yield_now().await;
             }
@@ -140,7 +140,7 @@ impl Sync {
     fn ask(&mut self) {
         let view = self.view();
         let Some(pass) = &mut self.driving else { return };
-        while let Some(step) = pass.side.poll_request(&self.mesh.table, os::now()) {
+        while let Some(step) = pass.side.poll_request(&self.mesh.table, host::now()) {
             let request = PassRequest { pass: pass.number, view, step };
             let bytes = self.peer.send_bulk(Frame::PassRequest(request));
             add(&self.mesh.counters.pass_bytes_sent, bytes);
@@ -158,12 +158,12 @@ impl Sync {
             self.give_up();
             return Ok(());
         }
-        let begun = os::mono();
+        let begun = host::mono();
         pass.hear(reply.view);
-        pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, os::now())?;
+        pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now())?;
         if !pass.side.is_done() {
             self.ask();
-            self.pace.rest(&self.mesh, os::mono() - begun).await;
+            self.pace.rest(&self.mesh, host::mono() - begun).await;
             return Ok(());
         }
         let stats = pass.side.stats();
@@ -190,11 +190,11 @@ impl Sync {
             self.answering = Some(Pass { number, side: PassResponder::new(summary), view, agreed: true });
         }
         let close = step == PassStep::Close;
-        let begun = os::mono();
+        let begun = host::mono();
         let reply = match &mut self.answering {
             Some(pass) if pass.number == number => {
                 pass.hear(their_view);
-                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, os::now())?
+                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now())?
             }
             _ => ReplyStep::Unknown,
         };
@@ -206,7 +206,7 @@ impl Sync {
             count(&self.mesh.counters.passes_answered);
             self.done(PassRole::Responder, &view, agreed, side.strays()).await;
         } else {
-            self.pace.rest(&self.mesh, os::mono() - begun).await;
+            self.pace.rest(&self.mesh, host::mono() - begun).await;
         }
         Ok(())
     }

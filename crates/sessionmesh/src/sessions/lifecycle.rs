@@ -7,7 +7,7 @@ use sessionmesh_core::{Event, SessionId, Stamp};
 use super::{Edit, Sessions, Snapshot};
 use crate::ack::AckWait;
 use crate::error::{CommitError, Committed};
-use crate::os;
+use crate::host;
 use crate::stats::count;
 
 impl Sessions {
@@ -54,7 +54,7 @@ impl Sessions {
         let id = self.mint()?;
         let wait = AckWait::new(level, id);
         let waiting = (level != AckLevel::Async).then(|| wait.clone());
-        let streams = mesh.routes.streams(waiting, os::mono());
+        let streams = mesh.routes.streams(waiting, host::mono());
         let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
             .inspect_err(|_| count(&mesh.counters.over_limit))?;
         self.finish(id, level, wait, Some(version)).await
@@ -72,7 +72,7 @@ impl Sessions {
     /// A fresh id that this node holds.
     fn mint(&self) -> Result<SessionId, CommitError> {
         loop {
-            let id = os::session_id().map_err(|error| CommitError::NoRandomness(error.to_string()))?;
+            let id = host::session_id().map_err(|error| CommitError::NoRandomness(error.to_string()))?;
             let view = &self.mesh.routes.current().view;
             if view.is_holder(&id, self.mesh.me.boot) {
                 return Ok(id);
@@ -107,7 +107,7 @@ impl Sessions {
         }
         let level = self.level.max(AckLevel::One);
         let wait = AckWait::new(level, *id);
-        let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
+        let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
         let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
             Ok((end, record)) => {
                 mesh.ended(*id, end);
@@ -130,7 +130,7 @@ impl Sessions {
             return Ok(Committed { id: *id, outcome, version: None });
         }
         let wait = AckWait::new(level, *id);
-        let now = os::now();
+        let now = host::now();
         let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
         commit::resend(&mesh.table, &streams, now, *id);
         self.finish(*id, level, wait, None).await
@@ -150,7 +150,7 @@ impl Sessions {
                 mesh.counters.cause("limit", "unknown_ends");
                 return;
             }
-            ends.insert(*id, os::mono());
+            ends.insert(*id, host::mono());
         }
         let left = mesh.table.with(id, |slot| {
             let unknown = slot.is_none();
@@ -210,14 +210,14 @@ impl Sessions {
         };
 
         let wait = AckWait::new(level, *id);
-        let streams = mesh.routes.streams(Some(wait.clone()), os::mono());
+        let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
         // The session goes on: its end under the old id is nothing to announce.
         let destroyed = commit::destroy(&mesh.table, &streams, mesh.origin(), *id, true);
         match &destroyed {
             Ok((_, Some(record))) => self.carry_over(&to.id, &before, record, &change).await?,
             // Logged out meanwhile: the new id must not outlive it.
             Err(ChangeError::Ended) => {
-                let streams = mesh.routes.streams(None, os::mono());
+                let streams = mesh.routes.streams(None, host::mono());
                 let _ = commit::destroy(&mesh.table, &streams, mesh.origin(), to.id, true);
                 return Err(CommitError::Ended);
             }

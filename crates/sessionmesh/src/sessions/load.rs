@@ -7,8 +7,8 @@ use sessionmesh_core::{Instant, SessionId};
 use super::update::ATTEMPTS;
 use super::{Sessions, Snapshot};
 use crate::error::{CommitError, LoadError};
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 
 /// What this node knows of a session.
 pub(super) enum Local {
@@ -54,7 +54,7 @@ impl Sessions {
 
     /// The own limits of a session that this node holds, as durations from now.
     pub fn limits(&self, id: &SessionId) -> Option<Limits> {
-        let now = os::mono();
+        let now = host::mono();
         self.mesh.table.read(id, |record| {
             let limits = record?.live()?.limits();
             let left = |at: Option<Instant>| at.map(|at| at - now);
@@ -70,7 +70,7 @@ impl Sessions {
 impl Mesh {
     /// A session from memory; `access` notes an access.
     pub(super) fn local(&self, id: &SessionId, access: bool) -> Local {
-        let now = os::mono();
+        let now = host::mono();
         let (local, touch) = self.table.with(id, |slot| match slot {
             None => (Local::Unknown, false),
             Some(Record::Ended(_)) => (Local::Ended, false),

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use super::Snapshot;
 use super::load::Local;
 use crate::error::LoadError;
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::peer::Peer;
 use crate::routes::RouteTable;
 use crate::stats::count;
@@ -29,7 +29,7 @@ impl Mesh {
         let counters = &self.counters;
         count(&counters.lookups);
         let _permit = self.lookups.try_acquire().map_err(|_| LoadError::Overloaded)?;
-        let deadline = os::mono() + self.config.fetch_timeout;
+        let deadline = host::mono() + self.config.fetch_timeout;
         loop {
             match self.drive(id, access, deadline).await {
                 Verdict::Found { by_stray } => {
@@ -61,8 +61,8 @@ impl Mesh {
 
     async fn drive(&self, id: &SessionId, access: bool, deadline: Instant) -> Verdict {
         let pause = self.config.fetch_timeout / 5;
-        let times = LookUpTimes { hedge: HEDGE, pause, limit: os::until(deadline) };
-        let mut lookup = LookUp::new(*id, access, times, os::mono());
+        let times = LookUpTimes { hedge: HEDGE, pause, limit: host::until(deadline) };
+        let mut lookup = LookUp::new(*id, access, times, host::mono());
         let mut answers = Answers::default();
         let here = || match self.local(id, false) {
             Local::Live(_) => Here::Live,
@@ -78,16 +78,16 @@ impl Mesh {
                 doubting: self.is_doubting(),
                 settled: self.is_settled_in(&routes.view),
             };
-            match lookup.poll(standpoint, &self.table, here, os::mono()) {
+            match lookup.poll(standpoint, &self.table, here, host::mono()) {
                 LookUpStep::Ask(number, boot, fetch) => answers.ask(number, routes.peer(boot), fetch),
                 LookUpStep::Done(verdict) => return verdict,
                 LookUpStep::Wait(until) => {
-                    let answer = tokio::time::timeout(os::until(until), answers.next()).await;
+                    let answer = tokio::time::timeout(host::until(until), answers.next()).await;
                     let Ok((number, outcome)) = answer else { continue };
                     let is_new = self.table.read(id, |record| record.is_none());
                     let fresh = is_new && lookup.asks_holders();
                     let applied =
-                        lookup.handle_answer(number, outcome, &self.table, &self.clock, here, os::now());
+                        lookup.handle_answer(number, outcome, &self.table, &self.clock, here, host::now());
                     let Some(applied) = applied else { continue };
                     self.note_visit(id, &routes, fresh);
                     if let Some(end) = applied.ended {
@@ -102,7 +102,7 @@ impl Mesh {
     /// from a holder.
     fn note_visit(&self, id: &SessionId, routes: &RouteTable, fresh: bool) {
         if routes.view.mode() != Mode::AllPeers && !routes.view.i_hold(id) {
-            let now = os::mono();
+            let now = host::mono();
             self.routes.strays(|strays| strays.visited(*id, &routes.view, fresh, now));
         }
     }

@@ -21,8 +21,8 @@ use sessionmesh_core::session::Version;
 use crate::ack::{AckWait, Waited};
 use crate::config::Alone;
 use crate::error::{CommitError, Committed};
+use crate::host;
 use crate::mesh::Mesh;
-use crate::os;
 use crate::stats::count;
 
 /// The sessions of the cluster, with the level at which writes are acknowledged.
@@ -72,10 +72,10 @@ impl Sessions {
         if level == AckLevel::Async {
             return Ok(Committed { id, outcome: wait.outcome(), version });
         }
-        let deadline = os::mono() + mesh.config.ack_timeout;
+        let deadline = host::mono() + mesh.config.ack_timeout;
         let mut wait = wait;
         loop {
-            match wait.finish(os::until(deadline)).await {
+            match wait.finish(host::until(deadline)).await {
                 Waited::Met(outcome) if outcome.want > 1 => return Ok(Committed { id, outcome, version }),
                 Waited::Met(outcome) => {
                     count(&mesh.counters.alone);
@@ -92,7 +92,7 @@ impl Sessions {
                 // Others hold the session now: they must have the write.
                 Waited::Deserted => {
                     wait = AckWait::new(level, id);
-                    let now = os::now();
+                    let now = host::now();
                     let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
                     commit::resend(&mesh.table, &streams, now, id);
                 }

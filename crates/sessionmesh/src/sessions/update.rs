@@ -8,7 +8,7 @@ use sessionmesh_core::session::{Attributes, Change, ChangeError, Name, Record};
 use super::{Edit, Sessions};
 use crate::ack::AckWait;
 use crate::error::{CommitError, Committed};
-use crate::os;
+use crate::host;
 use crate::stats::count;
 
 /// How often a closure is run again when another request changed what it had read.
@@ -123,7 +123,7 @@ impl Sessions {
         for _ in 0..ATTEMPTS {
             self.load(id).await?.ok_or(CommitError::NotFound)?;
             let wait = AckWait::new(self.level, *id);
-            let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
+            let streams = mesh.routes.streams(self.waiting(&wait), host::mono());
             match commit::touch(&mesh.table, &streams, mesh.origin(), *id) {
                 // A visitor's copy went in this very moment.
                 Err(ChangeError::Unknown) => {}
@@ -152,7 +152,7 @@ impl Sessions {
             return Some(Err(error));
         }
         let wait = AckWait::new(self.level, *id);
-        let streams = mesh.routes.streams(self.waiting(&wait), os::mono());
+        let streams = mesh.routes.streams(self.waiting(&wait), host::mono());
         let committed = commit::change(&mesh.table, &streams, mesh.origin(), *id, |record| {
             let fresh = record.and_then(Record::live).is_none_or(|state| still(state.attributes()));
             if fresh { Ok(change) } else { Err(Lost::Race) }
@@ -167,7 +167,7 @@ impl Sessions {
                 if self.level != AckLevel::Async {
                     // The write that made it so may have missed its level: this one must not be
                     // answered as if it had not.
-                    let now = os::now();
+                    let now = host::now();
                     let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
                     commit::resend(&mesh.table, &streams, now, *id);
                     return Some(self.finish(*id, self.level, wait, None).await);

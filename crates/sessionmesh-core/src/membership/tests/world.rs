@@ -242,6 +242,8 @@ impl World {
                 self.follow(to);
             }
         }
+        // Said on the links too.
+        self.tell(from, |node, from, now| node.handle_standing(from, beacon.state, beacon.view, now));
     }
 
     pub(super) fn follow(&mut self, index: usize) {
@@ -288,22 +290,29 @@ impl World {
                 None => self.processes[index].node.handle_pass_failed(boot, self.now),
             },
             Action::Tell(contacts) => {
-                let boots: Vec<BootId> =
-                    self.processes[index].node.members().map(|member| member.boot).collect();
-                for boot in boots {
-                    if let Some(peer) = self.linked(index, boot).filter(|peer| self.processes[*peer].running)
-                    {
-                        self.processes[peer].node.handle_told(&contacts, self.now);
-                        self.follow(peer);
-                    }
-                }
+                self.tell(index, |node, _, now| node.handle_told(&contacts, now));
             }
-            Action::Beat => self.processes[index].next_beat = self.now,
+            Action::Beat => {
+                self.processes[index].next_beat = self.now;
+            }
             Action::Stop(fatal) => {
                 self.kill(index);
                 self.processes[index].stopped = Some(fatal);
             }
             Action::Open { .. } | Action::Remove { .. } | Action::Publish | Action::Empty => {}
+        }
+    }
+
+    /// Something goes to all members over their links.
+    fn tell(&mut self, index: usize, handle: impl Fn(&mut Node, BootId, Instant)) {
+        let from = self.processes[index].node.me().boot;
+        let boots: Vec<BootId> = self.processes[index].node.members().map(|member| member.boot).collect();
+        for boot in boots {
+            let reached = self.linked(index, boot).filter(|peer| self.processes[*peer].running);
+            if let Some(peer) = reached.filter(|peer| !self.is_cut(index, *peer)) {
+                handle(&mut self.processes[peer].node, from, self.now);
+                self.follow(peer);
+            }
         }
     }
 

@@ -1,15 +1,20 @@
-//! What differs between operating systems, and the only clocks of the crate.
+//! The operating system's clocks and sockets, tokio's tasks.
 
+use std::future::Future;
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use sessionmesh_core::{BootId, Instant, Now, SessionId};
+use sessionmesh_core::Instant;
 
-/// Both clocks.
-pub(crate) fn now() -> Now {
-    Now { mono: mono(), wall_ms: wall_ms() }
-}
+pub(crate) use tokio::net::{TcpListener, TcpStream, UdpSocket};
+pub(crate) use tokio::spawn;
+
+pub(crate) use crate::net::bind::Bound;
+
+/// A bound socket that no runtime has taken yet.
+pub(crate) type Datagrams = std::net::UdpSocket;
+/// How the session table spreads ids.
+pub(crate) type Hashing = foldhash::fast::RandomState;
 
 /// Time since boot, sleep included: a node that was suspended must know it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -29,7 +34,7 @@ pub(crate) fn mono() -> Instant {
 }
 
 #[allow(clippy::disallowed_methods)]
-fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -43,11 +48,6 @@ pub(crate) fn steady_wall_ms() -> u64 {
     wall_then.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How long until a point in time.
-pub(crate) fn until(at: Instant) -> Duration {
-    at - mono()
-}
-
 /// Random bytes of the operating system; only at start may it fail.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
@@ -55,22 +55,24 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A fresh boot id.
-pub(crate) fn boot_id() -> io::Result<BootId> {
-    loop {
-        if let Some(boot) = BootId::new(u64::from_le_bytes(random()?)) {
-            return Ok(boot);
-        }
-    }
+/// Runs what takes its time beside the tasks of the runtime.
+pub(crate) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
-/// A fresh session id.
-pub(crate) fn session_id() -> io::Result<SessionId> {
-    Ok(SessionId::from_bytes(random()?))
-}
-
-/// Names this host among others that share a cluster, for default node names.
-pub(crate) fn process_label() -> &'static str {
-    static LABEL: OnceLock<String> = OnceLock::new();
-    LABEL.get_or_init(|| std::process::id().to_string())
+/// Runs a future on a thread of its own, with sockets: a busy application neither delays nor stops it.
+pub(crate) fn spawn_apart<F: Future<Output = ()>>(
+    name: &str,
+    sockets: (Datagrams, Option<Datagrams>),
+    body: impl FnOnce(UdpSocket, Option<UdpSocket>) -> F + Send + 'static,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (first, second) = {
+        let _entered = runtime.enter();
+        (UdpSocket::from_std(sockets.0)?, sockets.1.map(UdpSocket::from_std).transpose()?)
+    };
+    std::thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(body(first, second)))?;
+    Ok(())
 }
