@@ -1,0 +1,209 @@
+//! Nodes that start, stop, and are looked into.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sessionmesh::simulation::{Cable, Host, HostId, Inspection, World};
+use sessionmesh::{BootId, Cluster, SessionId};
+use tokio::time::Instant;
+
+use crate::history::{History, Stamp};
+use crate::scenario::Scenario;
+
+/// Everything of one run. Single-threaded: borrowed for moments only.
+#[derive(Clone)]
+pub(crate) struct Run(Rc<Inner>);
+
+struct Inner {
+    scenario: Scenario,
+    world: Arc<World>,
+    hosts: Vec<Arc<Host>>,
+    nodes: RefCell<Vec<Option<Node>>>,
+    starts: RefCell<usize>,
+    history: RefCell<History>,
+    counts: RefCell<BTreeMap<&'static str, u64>>,
+    log: RefCell<String>,
+    begun: Instant,
+    /// When a node was lost or a cable, a host or a clock was disturbed, the last time.
+    lost_at: Cell<Option<Instant>>,
+    disturbed_at: Cell<Instant>,
+}
+
+/// A node that runs.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) host: HostId,
+    pub(crate) cluster: Cluster,
+    pub(crate) boot: BootId,
+    pub(crate) paused: bool,
+}
+
+impl Run {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let world = World::new(scenario.seed);
+        let hosts: Vec<Arc<Host>> = (0..scenario.nodes).map(|_| world.add_host()).collect();
+        let run = Self(Rc::new(Inner {
+            scenario: scenario.clone(),
+            world,
+            nodes: RefCell::new(hosts.iter().map(|_| None).collect()),
+            hosts,
+            starts: RefCell::new(0),
+            history: RefCell::default(),
+            counts: RefCell::default(),
+            log: RefCell::default(),
+            begun: Instant::now(),
+            lost_at: Cell::default(),
+            disturbed_at: Cell::new(Instant::now()),
+        }));
+        run.cables(|_, _, cable| *cable = run.cable());
+        run
+    }
+
+    pub(crate) fn scenario(&self) -> &Scenario {
+        &self.0.scenario
+    }
+
+    /// As it is without trouble.
+    pub(crate) fn cable(&self) -> Cable {
+        let scenario = self.scenario();
+        Cable {
+            jitter: scenario.jitter,
+            lost_per_mille: scenario.lost_per_mille,
+            doubled_per_mille: scenario.lost_per_mille / 3,
+            ..Cable::default()
+        }
+    }
+
+    pub(crate) fn hosts(&self) -> usize {
+        self.0.hosts.len()
+    }
+
+    pub(crate) fn host(&self, host: HostId) -> &Arc<Host> {
+        &self.0.hosts[host]
+    }
+
+    /// Changes every cable, each way.
+    pub(crate) fn cables(&self, mut change: impl FnMut(HostId, HostId, &mut Cable)) {
+        self.disturbed();
+        for from in 0..self.hosts() {
+            for to in (0..self.hosts()).filter(|to| *to != from) {
+                self.0.world.cable(from, to, |cable| change(from, to, cable));
+            }
+        }
+    }
+
+    /// Writes a line of the log.
+    pub(crate) fn say(&self, text: impl std::fmt::Display) {
+        let at = self.0.begun.elapsed();
+        let _ = writeln!(self.0.log.borrow_mut(), "{:>10.3} ms  {text}", at.as_secs_f64() * 1_000.0);
+    }
+
+    pub(crate) fn take_log(&self) -> String {
+        self.0.log.take()
+    }
+
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.0.begun.elapsed()
+    }
+
+    /// Whether a node that had something may have died since a request of now began.
+    pub(crate) fn has_lost_a_node_lately(&self) -> bool {
+        self.0.lost_at.get().is_some_and(|at| at.elapsed() < std::time::Duration::from_secs(3))
+    }
+
+    /// Something was done to a node or a cable, or was undone.
+    pub(crate) fn disturbed(&self) {
+        self.0.disturbed_at.set(Instant::now());
+    }
+
+    /// Whether views and holders may still differ by what was done.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.0.disturbed_at.get().elapsed()
+            < self.scenario().drop_time * 4 + std::time::Duration::from_secs(12)
+    }
+
+    /// Proves that something happened.
+    pub(crate) fn count(&self, what: &'static str) {
+        self.count_many(what, 1);
+    }
+
+    pub(crate) fn count_many(&self, what: &'static str, times: u64) {
+        *self.0.counts.borrow_mut().entry(what).or_default() += times;
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.0.counts.borrow().clone()
+    }
+
+    /// Reads or changes what the oracle knows.
+    pub(crate) fn history<R>(&self, f: impl FnOnce(&mut History) -> R) -> R {
+        f(&mut self.0.history.borrow_mut())
+    }
+
+    /// Starts a node; under its host's name, or a new one.
+    pub(crate) async fn start(&self, host: HostId, renamed: bool) {
+        let number = {
+            let mut starts = self.0.starts.borrow_mut();
+            *starts += 1;
+            *starts
+        };
+        let name = if renamed { format!("n{host}-{number}") } else { format!("n{host}") };
+        let config = self.scenario().config(&name);
+        let started = self.host(host).spawn(Cluster::start(config)).await;
+        // Killed while it started.
+        let Ok(Ok(cluster)) = started else { return };
+        let boot = cluster.boot();
+        self.disturbed();
+        self.say(format_args!("host {host}: {name} started as {boot}"));
+        self.0.nodes.borrow_mut()[host] = Some(Node { host, cluster, boot, paused: false });
+    }
+
+    /// The node of a host, if one runs.
+    pub(crate) fn node(&self, host: HostId) -> Option<Node> {
+        self.0.nodes.borrow()[host].clone()
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.0.nodes.borrow().iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn set_paused(&self, host: HostId, paused: bool) {
+        self.disturbed();
+        if let Some(node) = &mut self.0.nodes.borrow_mut()[host] {
+            node.paused = paused;
+        }
+    }
+
+    /// The node of a host is no more; `crashed`: what only it had is lost.
+    pub(crate) fn gone(&self, host: HostId, crashed: bool) {
+        let node = self.0.nodes.borrow_mut()[host].take();
+        self.disturbed();
+        self.0.lost_at.set(Some(Instant::now()));
+        if let Some(node) = node
+            && crashed
+        {
+            self.history(|history| history.crashed(node.boot));
+            self.lose();
+        }
+    }
+
+    /// After crashes: what no live node has any more is not to be asked for.
+    pub(crate) fn lose(&self) {
+        let copies = self.inspect();
+        let lost = self.history(|history| history.forgive(&copies));
+        self.count_many("writes lost with all their holders", lost as u64);
+    }
+
+    /// All nodes that run, looked into.
+    pub(crate) fn inspect(&self) -> Vec<Inspection> {
+        self.nodes().iter().map(|node| node.cluster.inspect()).collect()
+    }
+
+    /// How many live nodes have a write.
+    pub(crate) fn holders_of(&self, id: &SessionId, stamp: Stamp) -> usize {
+        self.inspect().iter().filter(|node| stamp.is_in(node, id)).count()
+    }
+}

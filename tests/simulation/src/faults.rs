@@ -1,0 +1,200 @@
+//! What is done to hosts and cables.
+
+use std::time::Duration;
+
+use sessionmesh::simulation::{Cable, HostId};
+
+use crate::cluster::Run;
+
+/// Does something now and then, until the time of trouble is over.
+pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng) {
+    let scenario = run.scenario().clone();
+    let Some(calm) = scenario.calm else { return tokio::time::sleep(scenario.trouble).await };
+    while run.elapsed() < scenario.trouble {
+        let calm = calm.as_millis() as u64;
+        tokio::time::sleep(Duration::from_millis(random.u64(calm / 2..=calm * 2))).await;
+        let host = random.usize(0..run.hosts());
+        let long = Duration::from_millis(random.u64(50..=8_000));
+        match random.u32(0..16) {
+            0..=2 => kill(run, host, long.min(Duration::from_secs(4)), random.u32(0..4) == 0).await,
+            3 => power_off(run, host, long).await,
+            4..=5 => leave(run, host),
+            6..=8 => pause(run, host, long),
+            9..=12 => cut(run, &mut random, long),
+            13 => {
+                let by_ms = random.i64(-3_600_000..=3_600_000);
+                run.say(format_args!("host {host}: the clock steps by {by_ms} ms"));
+                run.host(host).step_clock(by_ms);
+                run.host(host).drift_clock(random.i64(-200..=200));
+                run.count("clock steps");
+            }
+            14 => slow(run, host, random.u64(2_000..200_000), long),
+            _ => swizzle(run, &mut random, long),
+        }
+    }
+}
+
+/// Everything is well again: what runs goes on, what does not is started, cables carry.
+pub(crate) async fn heal(run: &Run) {
+    run.say("everything is mended");
+    run.cables(|_, _, cable| *cable = Cable::default());
+    for host in 0..run.hosts() {
+        resume(run, host);
+        if run.node(host).is_none() {
+            run.start(host, false).await;
+        }
+    }
+}
+
+fn later(run: &Run, after: Duration, f: impl AsyncFnOnce(Run) + 'static) {
+    let run = run.clone();
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(after).await;
+        f(run).await;
+    });
+}
+
+async fn kill(run: &Run, host: HostId, down: Duration, renamed: bool) {
+    if run.node(host).is_none() {
+        return;
+    }
+    run.say(format_args!("host {host}: killed"));
+    run.count("kills");
+    run.host(host).kill();
+    run.gone(host, true);
+    later(run, down, async move |run: Run| {
+        if run.node(host).is_none() {
+            run.start(host, renamed).await;
+        }
+    });
+}
+
+async fn power_off(run: &Run, host: HostId, down: Duration) {
+    if run.node(host).is_none() {
+        return;
+    }
+    run.say(format_args!("host {host}: power off"));
+    run.count("power failures");
+    run.host(host).power_off();
+    run.gone(host, true);
+    later(run, down, async move |run: Run| {
+        if run.node(host).is_none() {
+            run.start(host, false).await;
+        }
+    });
+}
+
+fn leave(run: &Run, host: HostId) {
+    let Some(node) = run.node(host).filter(|node| !node.paused) else { return };
+    run.say(format_args!("host {host}: leaves"));
+    let left = run.host(host).spawn(async move { node.cluster.leave().await });
+    later(run, Duration::ZERO, async move |run: Run| {
+        // Killed meanwhile, it has not left.
+        let Ok(left) = left.await else { return };
+        run.say(format_args!("host {host}: has left, {left:?}"));
+        run.count(if left.is_ok() { "leaves" } else { "leaves that gave up" });
+        run.gone(host, true);
+        run.start(host, false).await;
+    });
+}
+
+fn pause(run: &Run, host: HostId, long: Duration) {
+    if run.node(host).is_none_or(|node| node.paused) {
+        return;
+    }
+    run.say(format_args!("host {host}: stands still for {long:?}"));
+    run.count("pauses");
+    run.host(host).pause();
+    run.set_paused(host, true);
+    later(run, long, async move |run: Run| resume(&run, host));
+}
+
+fn resume(run: &Run, host: HostId) {
+    if run.node(host).is_some_and(|node| node.paused) {
+        run.say(format_args!("host {host}: goes on"));
+        run.set_paused(host, false);
+        run.host(host).resume();
+    }
+}
+
+/// What of a cable is cut.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Everything,
+    Tcp,
+    Udp,
+}
+
+fn cut(run: &Run, random: &mut fastrand::Rng, long: Duration) {
+    let hosts = run.hosts();
+    let side: Vec<bool> = (0..hosts).map(|_| random.bool()).collect();
+    let one = random.usize(0..hosts);
+    let bridge = random.usize(0..hosts);
+    let what = [What::Everything, What::Everything, What::Tcp, What::Udp][random.usize(0..4)];
+    let kind = random.u32(0..5);
+    let is_cut = |from: HostId, to: HostId| match kind {
+        // Two sides; one host alone; one that is not heard; one way between two sides; a host between both.
+        0 => side[from] != side[to],
+        1 => (from == one) != (to == one),
+        2 => from == one,
+        3 => side[from] && !side[to],
+        _ => side[from] != side[to] && from != bridge && to != bridge,
+    };
+    run.say(format_args!(
+        "cut of kind {kind} ({what:?}) for {long:?}: sides {side:?}, one {one}, bridge {bridge}"
+    ));
+    run.count("cuts");
+    run.cables(|from, to, cable| {
+        if is_cut(from, to) {
+            cable.tcp_cut |= !matches!(what, What::Udp);
+            cable.udp_cut |= !matches!(what, What::Tcp);
+        }
+    });
+    later(run, long, async move |run: Run| {
+        run.say("cables are mended");
+        run.cables(|_, _, cable| {
+            cable.tcp_cut = false;
+            cable.udp_cut = false;
+        });
+    });
+}
+
+/// A receiver, and all on its way, is slow.
+fn slow(run: &Run, host: HostId, bytes_per_s: u64, long: Duration) {
+    run.say(format_args!("host {host}: gets {bytes_per_s} bytes a second for {long:?}"));
+    run.count("slow receivers");
+    run.cables(|_, to, cable| {
+        if to == host {
+            cable.bytes_per_s = bytes_per_s;
+        }
+    });
+    later(run, long, async move |run: Run| {
+        run.cables(|_, to, cable| {
+            if to == host {
+                cable.bytes_per_s = 0;
+            }
+        });
+    });
+}
+
+/// Some hosts' cables are pulled one after the other, and plugged in again in another order.
+fn swizzle(run: &Run, random: &mut fastrand::Rng, long: Duration) {
+    let mut hosts: Vec<HostId> = (0..run.hosts()).filter(|_| random.bool()).collect();
+    run.say(format_args!("swizzle of {hosts:?} over {long:?}"));
+    run.count("swizzles");
+    for pulled in [true, false] {
+        random.shuffle(&mut hosts);
+        for (index, host) in hosts.iter().copied().enumerate() {
+            let part = long / 2 / (hosts.len() as u32 + 1) * (index as u32 + 1);
+            let at = if pulled { part } else { long / 2 + part };
+            later(run, at, async move |run: Run| {
+                run.cables(|from, to, cable| {
+                    if from == host || to == host {
+                        cable.tcp_cut = pulled;
+                        cable.udp_cut = pulled;
+                    }
+                });
+            });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What was asked, answered and promised: all that the oracle knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sessionmesh::simulation::Inspection;
+use sessionmesh::{BootId, SessionId, Version};
+
+/// A write's number: its value says it.
+pub(crate) type OpId = u64;
+
+/// A write as versions name it: its node's newest stamp with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) boot: BootId,
+    pub(crate) hlc: u64,
+}
+
+impl Stamp {
+    /// The newest of a node's own in a version.
+    pub(crate) fn of(boot: BootId, version: &Version) -> Option<Self> {
+        let hlc = version.get(boot).get();
+        (hlc > 0).then_some(Self { boot, hlc })
+    }
+
+    /// Whether a node has it, or knows that the session is over.
+    pub(crate) fn is_in(self, node: &Inspection, id: &SessionId) -> bool {
+        node.copies.get(id).is_some_and(|copy| {
+            copy.end.is_some() || !copy.partial && copy.version.get(self.boot).get() >= self.hlc
+        })
+    }
+}
+
+/// What became of a request that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// No answer yet, or none at all: it may be there or not.
+    Unknown,
+    /// It was refused: it is not there.
+    Refused,
+    /// It is there. `promised`: it must survive while a node lives that has it.
+    Done { promised: bool },
+}
+
+/// One attribute written or removed.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) attribute: String,
+    /// Removals leave no value.
+    pub(crate) removal: bool,
+    /// What it overwrote, as its node saw it in the same moment.
+    pub(crate) before: Option<OpId>,
+    pub(crate) outcome: Outcome,
+    pub(crate) stamp: Option<Stamp>,
+}
+
+/// One session, under one id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) writes: BTreeMap<OpId, Write>,
+    /// A logout or a change of id was asked for: from then on it may be over.
+    pub(crate) may_be_over: bool,
+    /// It is over, and must never be seen again while a node lives that knows it.
+    pub(crate) over: bool,
+    /// Boots that have told that it is over.
+    pub(crate) told_over: BTreeSet<BootId>,
+    /// The last request that found it, by virtual time.
+    pub(crate) accessed_at: Duration,
+    pub(crate) created: Outcome2,
+}
+
+/// Whether a session's creation was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome2 {
+    pub(crate) promised: bool,
+    pub(crate) stamp: Option<Stamp>,
+}
+
+/// Everything that was asked.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    next: OpId,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    crashed: BTreeSet<BootId>,
+    /// What was found wrong.
+    pub(crate) violations: Vec<String>,
+}
+
+impl History {
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.next += 1;
+        self.next
+    }
+
+    pub(crate) fn session(&mut self, id: &SessionId) -> &mut Session {
+        self.sessions.entry(*id).or_default()
+    }
+
+    pub(crate) fn violated(&mut self, invariant: &str, detail: impl std::fmt::Display) {
+        self.violations.push(format!("{invariant}: {detail}"));
+    }
+
+    pub(crate) fn crashed(&mut self, boot: BootId) {
+        self.crashed.insert(boot);
+    }
+
+    /// Forgives what no live node has.
+    pub(crate) fn forgive(&mut self, live: &[Inspection]) -> usize {
+        let mut forgiven = 0;
+        for (id, session) in &mut self.sessions {
+            let lost = |stamp: Option<Stamp>| {
+                stamp.is_none_or(|stamp| !live.iter().any(|node| stamp.is_in(node, id)))
+            };
+            for write in session.writes.values_mut() {
+                if write.outcome == (Outcome::Done { promised: true }) && lost(write.stamp) {
+                    write.outcome = Outcome::Done { promised: false };
+                    forgiven += 1;
+                }
+            }
+            if session.created.promised && lost(session.created.stamp) {
+                session.created.promised = false;
+                forgiven += 1;
+            }
+            let knows = |node: &Inspection| node.copies.get(id).is_some_and(|copy| copy.end.is_some());
+            if session.over && !live.iter().any(knows) {
+                session.over = false;
+                forgiven += 1;
+            }
+        }
+        forgiven
+    }
+}
+
+/// A value that says which write it is.
+pub(crate) fn value(op: OpId, bytes: usize) -> Vec<u8> {
+    let mut value = op.to_be_bytes().to_vec();
+    value.resize(bytes.max(8), op as u8);
+    value
+}
+
+/// Which write a value is of; `None` if it is of none.
+pub(crate) fn op_of(value: &[u8]) -> Option<OpId> {
+    let (op, padding) = value.split_first_chunk::<8>()?;
+    let op = OpId::from_be_bytes(*op);
+    padding.iter().all(|byte| *byte == op as u8).then_some(op)
+}

@@ -1,0 +1,93 @@
+//! G1: as many nodes have a write as its answer says. G1 and G5: it survives, or what overwrote it, while a node
+//! lives that has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sessionmesh::{AckLevel, Committed, SessionId};
+
+use crate::cluster::Run;
+use crate::history::{OpId, Outcome, Session, Stamp, op_of};
+
+pub(crate) fn at_acknowledgement(
+    run: &Run,
+    id: &SessionId,
+    stamp: Option<Stamp>,
+    level: AckLevel,
+    committed: &Committed,
+) {
+    let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
+    let (have, found) = (usize::from(committed.outcome.have), run.holders_of(id, stamp));
+    if found < have && !run.has_lost_a_node_lately() {
+        run.history(|history| {
+            history.violated(
+                "durability",
+                format_args!("{id:?}: {} at {level:?}, yet {found} nodes have {stamp:?}", committed.outcome),
+            );
+        });
+    }
+}
+
+/// What is left of each session when all is well again.
+pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, Vec<u8>>>) {
+    let idle = run.scenario().idle;
+    let now = run.elapsed();
+    run.history(|history| {
+        let mut lost = Vec::new();
+        for (id, session) in &history.sessions {
+            if session.may_be_over || now.saturating_sub(session.accessed_at) >= idle {
+                continue;
+            }
+            let Some(values) = left.get(id) else {
+                let promised =
+                    session.writes.values().any(|write| write.outcome == Outcome::Done { promised: true });
+                if promised || session.created.promised {
+                    lost.push(format!("{id:?} is gone, though it was never ended"));
+                }
+                continue;
+            };
+            lost.extend(of_session(session, values).map(|lost| format!("{id:?}: {lost}")));
+        }
+        for lost in lost {
+            history.violated("durability", lost);
+        }
+    });
+}
+
+/// A write that must be there, and what is there instead.
+fn of_session<'a>(
+    session: &'a Session,
+    values: &'a BTreeMap<String, Vec<u8>>,
+) -> impl Iterator<Item = String> + 'a {
+    let promised = |op: &OpId| session.writes[op].outcome == Outcome::Done { promised: true };
+    session.writes.keys().copied().filter(promised).filter_map(|op| {
+        let write = &session.writes[&op];
+        let there = values.get(&write.attribute).and_then(|value| op_of(value));
+        match there {
+            // Something older than what it overwrote itself.
+            Some(there) => ancestors(session, op).contains(&there).then(|| {
+                format!("{}: {op} is lost, {there} is there, which it had overwritten", write.attribute)
+            }),
+            None if write.removal => None,
+            // Gone: only a removal can have done it.
+            None => {
+                let removed = session.writes.values().any(|other| {
+                    other.removal && other.attribute == write.attribute && other.outcome != Outcome::Refused
+                });
+                (!removed).then(|| format!("{}: {op} is lost, and nothing is there", write.attribute))
+            }
+        }
+    })
+}
+
+/// The writes that one overwrote, directly or not.
+fn ancestors(session: &Session, op: OpId) -> BTreeSet<OpId> {
+    let mut ancestors = BTreeSet::new();
+    let mut next = session.writes.get(&op).and_then(|write| write.before);
+    while let Some(before) = next {
+        if before == op || !ancestors.insert(before) {
+            break;
+        }
+        next = session.writes.get(&before).and_then(|write| write.before);
+    }
+    ancestors
+}

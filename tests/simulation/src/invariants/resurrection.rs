@@ -1,0 +1,71 @@
+//! G3: a node that has applied the end of a session never serves it again.
+
+use sessionmesh::simulation::Inspection;
+use sessionmesh::{BootId, EndCause, SessionId};
+
+use crate::cluster::Run;
+
+/// Notes who knows of which end, and finds who knew and knows no more.
+pub(crate) fn look(run: &Run, nodes: &[Inspection]) {
+    run.history(|history| {
+        let mut back = Vec::new();
+        for node in nodes {
+            for (id, copy) in &node.copies {
+                let session = history.session(id);
+                match copy.end {
+                    Some(EndCause::Destroyed) => {
+                        session.told_over.insert(node.boot);
+                    }
+                    None if !copy.partial && session.told_over.contains(&node.boot) => {
+                        back.push((*id, node.boot));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (id, boot) in back {
+            history.violated("resurrection", format_args!("{id:?} lives again on {boot}"));
+        }
+    });
+}
+
+/// A node has served a session.
+pub(crate) fn read(run: &Run, id: &SessionId, boot: BootId) {
+    seen(run, id, boot, "is served");
+}
+
+/// A node has taken a write.
+pub(crate) fn written(run: &Run, id: &SessionId, boot: BootId) {
+    seen(run, id, boot, "takes a write");
+}
+
+fn seen(run: &Run, id: &SessionId, boot: BootId, what: &str) {
+    run.history(|history| {
+        if history.session(id).told_over.contains(&boot) {
+            history.violated(
+                "resurrection",
+                format_args!("{id:?} {what} on {boot}, which knew that it is over"),
+            );
+        }
+    });
+}
+
+/// All is well again: no node has what is over everywhere.
+pub(crate) fn at_the_end(run: &Run, nodes: &[Inspection]) {
+    run.history(|history| {
+        let mut back = Vec::new();
+        for node in nodes {
+            for (id, copy) in &node.copies {
+                if copy.end.is_none() && history.session(id).over {
+                    back.push((*id, node.boot));
+                }
+            }
+        }
+        for (id, boot) in back {
+            history.violated(
+                "resurrection",
+                format_args!("{id:?} was ended, acknowledged, and lives on {boot}"),
+            );
+        }
+    });
+}

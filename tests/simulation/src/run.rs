@@ -1,0 +1,120 @@
+//! One seed, from its beginning to its verdict.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sessionmesh::SessionId;
+use tokio::runtime::{Builder, RngSeed};
+
+use crate::cluster::Run;
+use crate::invariants::{convergence, durability, memory, provenance, resurrection};
+use crate::scenario::Scenario;
+use crate::{faults, users};
+
+/// What came of a seed.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) scenario: Scenario,
+    pub(crate) violations: Vec<String>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) log: String,
+    pub(crate) simulated: Duration,
+}
+
+/// Plays a seed.
+pub(crate) fn play(seed: u64) -> Verdict {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(RngSeed::from_bytes(&seed.to_be_bytes()))
+        .build()
+        .unwrap();
+    let scenario = Scenario::of(seed);
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, story(scenario))
+}
+
+async fn story(scenario: Scenario) -> Verdict {
+    let mut random = fastrand::Rng::with_seed(scenario.seed);
+    let run = Run::new(&scenario);
+    run.say(format_args!("{scenario:?}"));
+    // Together, or one after the other.
+    let storm = random.bool();
+    for host in 0..run.hosts() {
+        if storm {
+            let run = run.clone();
+            tokio::task::spawn_local(async move { run.start(host, false).await });
+        } else {
+            run.start(host, false).await;
+            tokio::time::sleep(Duration::from_millis(random.u64(0..1_500))).await;
+        }
+    }
+    let stop = Rc::new(RefCell::new(false));
+    let tabs = users::start(&run, &mut random, &stop);
+    let watching = tokio::task::spawn_local(watch(run.clone(), stop.clone()));
+    faults::trouble(&run, random.fork()).await;
+
+    faults::heal(&run).await;
+    // Some go on working while it heals.
+    tokio::time::sleep(Duration::from_millis(random.u64(0..2_000))).await;
+    *stop.borrow_mut() = true;
+    for tab in tabs {
+        let _ = tab.await;
+    }
+    let _ = watching.await;
+    settle(&run).await;
+    conclude(&run);
+    let violations = run.history(|history| std::mem::take(&mut history.violations));
+    for violation in &violations {
+        run.say(format_args!("VIOLATED {violation}"));
+    }
+    let simulated = run.elapsed();
+    Verdict { scenario, violations, counts: run.counts(), log: run.take_log(), simulated }
+}
+
+/// Looks at all nodes now and then.
+async fn watch(run: Run, stop: Rc<RefCell<bool>>) {
+    while !*stop.borrow() {
+        tokio::time::sleep(Duration::from_millis(73)).await;
+        let nodes = run.inspect();
+        resurrection::look(&run, &nodes);
+        memory::look(&run, &nodes);
+    }
+}
+
+/// Waits until all is as it must be, but not for ever. What leaves or was killed just before is started again.
+async fn settle(run: &Run) {
+    let patience = Duration::from_secs(20) + run.scenario().drop_time * 4;
+    let until = run.elapsed() + patience;
+    let mut lacks = None;
+    while run.elapsed() < until {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let nodes = run.inspect();
+        resurrection::look(run, &nodes);
+        lacks = convergence::lacks(run, &nodes);
+        if lacks.is_none() {
+            run.say("all is as it must be");
+            return;
+        }
+    }
+    if let Some(lacks) = lacks {
+        run.history(|history| history.violated("convergence", format_args!("{patience:?} later: {lacks}")));
+    }
+}
+
+fn conclude(run: &Run) {
+    let nodes = run.inspect();
+    let mut left: BTreeMap<SessionId, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
+    for node in &nodes {
+        for (id, copy) in node.copies.iter().filter(|(_, copy)| copy.end.is_none()) {
+            for (attribute, value) in &copy.values {
+                provenance::check(run, id, attribute, value);
+            }
+            left.insert(*id, copy.values.clone());
+        }
+    }
+    durability::at_the_end(run, &left);
+    resurrection::at_the_end(run, &nodes);
+}

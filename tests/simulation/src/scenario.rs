@@ -1,0 +1,110 @@
+//! What a seed decides before anything happens.
+
+use std::time::Duration;
+
+use sessionmesh::{AckLevel, Config};
+
+/// One simulation's parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) backup_only: bool,
+    pub(crate) copies: u8,
+    pub(crate) by_seeds: bool,
+    pub(crate) frequency: Duration,
+    pub(crate) drop_time: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) horizon: Duration,
+    pub(crate) session_bytes: u64,
+    pub(crate) users: usize,
+    pub(crate) think: Duration,
+    /// How long there is load and trouble.
+    pub(crate) trouble: Duration,
+    /// Between faults; none at all in some.
+    pub(crate) calm: Option<Duration>,
+    pub(crate) lost_per_mille: u32,
+    pub(crate) jitter: Duration,
+}
+
+impl Scenario {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5ce9_a210);
+        let backup_only = random.bool();
+        // Small clusters find most; now and then a large one.
+        let nodes = if random.u32(0..12) == 0 { random.usize(6..=12) } else { random.usize(2..=5) };
+        let frequency = Duration::from_millis(random.u64(50..=300));
+        let drop_time = frequency * random.u32(4..=10);
+        let short_horizon = random.u32(0..8) == 0;
+        Self {
+            seed,
+            nodes,
+            backup_only,
+            copies: if backup_only { random.u8(1..=2) } else { 1 },
+            by_seeds: random.u32(0..3) == 0,
+            frequency,
+            drop_time,
+            idle: if random.u32(0..4) == 0 {
+                Duration::from_millis(random.u64(2_000..8_000))
+            } else {
+                Duration::from_secs(1_800)
+            },
+            horizon: if short_horizon { drop_time * 20 } else { Duration::from_secs(86_400) },
+            session_bytes: if random.u32(0..3) == 0 { 8 << 10 } else { 64 << 10 },
+            users: random.usize(1..=6),
+            think: Duration::from_millis(random.u64(5..=120)),
+            trouble: Duration::from_secs(random.u64(5..=25)),
+            calm: (random.u32(0..10) > 0).then(|| Duration::from_millis(random.u64(100..=4_000))),
+            lost_per_mille: if random.bool() { random.u32(0..=300) } else { 0 },
+            jitter: {
+                let most = if random.bool() { 500 } else { 20_000 };
+                Duration::from_micros(random.u64(50..=most))
+            },
+        }
+    }
+
+    /// The configuration of the node on this host.
+    pub(crate) fn config(&self, name: &str) -> Config {
+        let mut config = Config::new();
+        let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+        let bytes = self.session_bytes;
+        let mut options = vec![
+            ("name", name.to_owned()),
+            ("secret", "0123456789abcdef".into()),
+            ("frequency", ms(self.frequency)),
+            ("drop_time", ms(self.drop_time)),
+            ("join_wait", ms(self.frequency * 4)),
+            ("idle", ms(self.idle)),
+            ("horizon", ms(self.horizon)),
+            ("session_bytes", bytes.to_string()),
+            ("frame_bytes", (bytes * 2).to_string()),
+            ("outbox_bytes", (bytes * 2).to_string()),
+            ("pass_interval", "5s".into()),
+            ("mode", if self.backup_only { "backup-only" } else { "all-peers" }.into()),
+        ];
+        if self.backup_only {
+            options.push(("copies", self.copies.to_string()));
+        }
+        if self.by_seeds {
+            let seeds: Vec<String> =
+                (1..=self.nodes.min(3)).map(|host| format!("10.0.0.{host}:4000")).collect();
+            options.push(("seeds", seeds.join(",")));
+            // What is off may be off for good: the operator knows better than to wait for it.
+            options.push(("found", "true".into()));
+        }
+        for (key, value) in options {
+            config.set(key, &value).unwrap();
+        }
+        config
+    }
+
+    /// How many nodes hold each session, if so many are ready.
+    pub(crate) fn holders(&self, ready: usize) -> usize {
+        if self.backup_only { ready.min(usize::from(self.copies) + 1) } else { ready }
+    }
+}
+
+/// Any level.
+pub(crate) fn level(random: &mut fastrand::Rng) -> AckLevel {
+    [AckLevel::Async, AckLevel::One, AckLevel::All][random.usize(0..3)]
+}
