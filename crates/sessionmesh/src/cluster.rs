@@ -69,6 +69,8 @@ impl Cluster {
     /// The configuration can't be used, or the system refuses something. Nothing is left then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
+        // From here on it does not step.
+        let _ = host::steady_wall_ms();
         let bound = Bound::open(&config)?;
         let me = identity(&config, bound.address)?;
         let (control, inputs) = mpsc::unbounded_channel();

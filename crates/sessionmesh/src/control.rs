@@ -9,7 +9,7 @@ use std::time::Duration;
 use sessionmesh_core::membership::{
     Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassDone,
 };
-use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal};
+use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal, Standing};
 use sessionmesh_core::{BootId, DropCause, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -51,7 +51,7 @@ pub(crate) enum Input {
     DialFailed(SocketAddr, DialFailure),
     Pong(BootId),
     Told(Vec<Contact>),
-    Standing(BootId, MemberState, u64),
+    Standing(BootId, Standing),
     PeerLeft(BootId),
     Misbehaved(BootId),
     PassDue(BootId),
@@ -174,7 +174,7 @@ impl Control {
             Input::DialFailed(address, failure) => node.handle_dial_failed(address, failure, now),
             Input::Pong(boot) => node.handle_pong(boot, now),
             Input::Told(contacts) => node.handle_told(&contacts, now),
-            Input::Standing(boot, state, view) => node.handle_standing(boot, state, view, now),
+            Input::Standing(boot, standing) => node.handle_standing(boot, standing, now),
             Input::PeerLeft(boot) => node.handle_leave(boot, now),
             Input::Misbehaved(boot) => node.handle_misbehaved(boot, now),
             Input::PassDue(boot) => node.handle_pass_due(boot, now),
@@ -207,6 +207,7 @@ impl Control {
         let node = &self.node;
         self.mesh.set_state(now, node.state() == MemberState::Ready, node.is_doubting());
         self.mesh.set_settled(settled);
+        self.mesh.misses_members.store(node.misses_members(), Ordering::Relaxed);
         self.mesh.compared.store(node.has_compared_with_all(), Ordering::Release);
         while let Some(event) = self.node.poll_event() {
             self.mesh.emit(event);
@@ -273,7 +274,7 @@ impl Control {
     }
 
     fn standing(&self) -> Frame {
-        Frame::Standing(self.node.state(), self.node.view().hash())
+        Frame::Standing(self.node.standing())
     }
 
     fn verdict(&mut self, link: LinkId, verdict: Result<(), Refusal>) {

@@ -106,6 +106,7 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
     });
     let partial = found.partial.iter().take(MAX_COMPLETED).copied().collect();
     act(mesh, found, forget_before, mono);
+    mesh.table.forget_departed(forget_before, mesh.config.max_ends);
     forget_unknown_ends(mesh, mono);
     partial
 }
@@ -179,6 +180,8 @@ pub(crate) async fn complete(mesh: &Mesh, id: SessionId) {
 
 /// Ends of ids that nobody knew are kept for a few drop times, then forgotten.
 fn forget_unknown_ends(mesh: &Mesh, now: Instant) {
+    let horizon = mesh.config.membership.horizon;
+    mesh.doubtful_ends().retain(|_, left_at| now - *left_at < horizon);
     let patience = mesh.config.membership.drop_time * 4;
     let mut gone = Vec::new();
     mesh.unknown_ends().retain(|id, left_at| {

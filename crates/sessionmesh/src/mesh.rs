@@ -57,9 +57,13 @@ pub(crate) struct Mesh {
     settled_in: AtomicU64,
     /// Whether a pass is done with every member since its link is up.
     pub(crate) compared: AtomicBool,
+    /// Whether a member may live beyond a cut.
+    pub(crate) misses_members: AtomicBool,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
     pub(crate) suspicious: AtomicBool,
     unknown_ends: Mutex<BTreeMap<SessionId, Instant>>,
+    /// Ends of ids that nobody knew while a member was missed: kept and told as any end, so bounded.
+    doubtful_ends: Mutex<BTreeMap<SessionId, Instant>>,
 }
 
 impl Mesh {
@@ -81,8 +85,10 @@ impl Mesh {
             doubting: AtomicBool::new(false),
             settled_in: AtomicU64::new(0),
             compared: AtomicBool::new(false),
+            misses_members: AtomicBool::new(false),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
+            doubtful_ends: Mutex::default(),
             config,
             me,
         }
@@ -156,6 +162,10 @@ impl Mesh {
 
     pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
         self.unknown_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn doubtful_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
+        self.doubtful_ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session has ended here. Its first holder tells the application.

@@ -92,7 +92,7 @@ impl Mesh {
                 whole && strays.release(id, host::mono(), rest, |wait| wait.is_everywhere())
             });
             if goes {
-                *slot = None;
+                self.table.depart(id, slot);
                 count(&self.counters.strays_dropped);
             }
         });
@@ -102,7 +102,7 @@ impl Mesh {
     pub(crate) fn drop_outlived(&self, id: &SessionId) {
         self.table.with(id, |slot| {
             if slot.is_some() && !self.routes.strays(|strays| strays.is_known(id)) {
-                *slot = None;
+                self.table.depart(id, slot);
                 count(&self.counters.strays_dropped);
             }
         });
@@ -129,7 +129,7 @@ impl Mesh {
             let unchanged = |record: &Record| !record.is_partial() && record.digest() == digest;
             let goes = slot.as_ref().is_some_and(unchanged) && !self.routes.current().view.i_hold(id);
             if goes {
-                *slot = None;
+                self.table.depart(id, slot);
                 self.routes.strays(|strays| strays.forget(id));
             }
             goes

@@ -2,13 +2,15 @@
 //!
 //! Closures only: no guard leaves this file, so no shard lock can outlive a call or be taken twice.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::Table;
-use sessionmesh_core::session::Record;
+use sessionmesh_core::session::{End, EndCause, Record};
 
 use crate::host::Hashing;
 
@@ -26,13 +28,60 @@ pub(crate) struct SessionTable {
     parts: Vec<Part>,
     /// Kept, because counting would lock every shard.
     records: AtomicUsize,
+    /// Ends of sessions that this node held once and handed on: whatever comes of them again, from a node
+    /// that does not know, finds its end. Locked after a shard, never before.
+    departed: Mutex<BTreeMap<SessionId, End>>,
+    departed_count: AtomicUsize,
 }
 
 impl SessionTable {
     pub(crate) fn new() -> Self {
         let hasher = Hashing::default();
         let part = || DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS_PER_PART);
-        Self { parts: (0..=LAST_PART).map(|_| part()).collect(), records: AtomicUsize::new(0) }
+        Self {
+            parts: (0..=LAST_PART).map(|_| part()).collect(),
+            records: AtomicUsize::new(0),
+            departed: Mutex::default(),
+            departed_count: AtomicUsize::new(0),
+        }
+    }
+
+    fn departed(&self) -> MutexGuard<'_, BTreeMap<SessionId, End>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every holder has a record, and this node need not: it goes, and its end, if it is a final one, is
+    /// remembered. May be called in a closure of [`Table::with`].
+    pub(crate) fn depart(&self, id: &SessionId, slot: &mut Option<Record>) {
+        let end = slot.take().and_then(|record| record.end());
+        if let Some(end) = end.filter(|end| end.cause == EndCause::Destroyed) {
+            let mut departed = self.departed();
+            departed.insert(*id, end);
+            self.departed_count.store(departed.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets ends that departed, if they are older than this, and the oldest past so many.
+    pub(crate) fn forget_departed(&self, before_ms: u64, most: usize) {
+        let mut departed = self.departed();
+        departed.retain(|_, end| end.stamp.hlc.millis() >= before_ms);
+        let excess = departed.len().saturating_sub(most);
+        if excess > 0 {
+            let mut ends: Vec<_> = departed.iter().map(|(id, end)| (end.stamp.hlc, *id)).collect();
+            ends.sort_unstable();
+            for (_, id) in ends.into_iter().take(excess) {
+                departed.remove(&id);
+            }
+        }
+        self.departed_count.store(departed.len(), Ordering::Relaxed);
+    }
+
+    /// What is known of a session that has no record here.
+    fn recalled(&self, id: &SessionId) -> Option<Record> {
+        if self.departed_count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.departed().get(id).copied().map(Record::Ended)
     }
 
     /// Records of any kind: sessions, ends, parts.
@@ -42,6 +91,8 @@ impl SessionTable {
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
+        self.departed().clear();
+        self.departed_count.store(0, Ordering::Relaxed);
         for part in &self.parts {
             part.retain(|_, _| {
                 self.records.fetch_sub(1, Ordering::Relaxed);
@@ -85,7 +136,7 @@ impl Table for SessionTable {
             }
             // The entry holds the shard's lock while the closure runs.
             Entry::Vacant(entry) => {
-                let mut slot = None;
+                let mut slot = self.recalled(id);
                 let result = f(&mut slot);
                 if slot.is_some() {
                     entry.insert(slot);
@@ -112,7 +163,6 @@ impl Table for SessionTable {
 
 #[cfg(test)]
 mod tests {
-    use sessionmesh_core::session::{End, EndCause};
     use sessionmesh_core::{BootId, Hlc, Stamp};
 
     use super::*;
@@ -133,5 +183,26 @@ mod tests {
         assert!(ids.is_sorted() && ids.len() == 255);
         table.clear();
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn an_end_that_departed_meets_whatever_comes_again() {
+        let table = SessionTable::new();
+        let id = SessionId::from_bytes([7; 16]);
+        let hlc = Hlc::from_raw(50 << 16);
+        let end = End {
+            cause: EndCause::Destroyed,
+            stamp: Stamp { hlc, origin: BootId::new(1).unwrap() },
+            announced: true,
+        };
+        table.with(&id, |slot| *slot = Some(Record::Ended(end)));
+        table.with(&id, |slot| table.depart(&id, slot));
+        assert_eq!((table.len(), table.read(&id, |record| record.is_some())), (0, false));
+        assert!(table.with(&id, |slot| slot.as_ref().and_then(Record::end) == Some(end)));
+        table.with(&id, |slot| table.depart(&id, slot));
+        table.forget_departed(50, 1);
+        assert!(table.with(&id, |slot| slot.take().is_some()));
+        table.forget_departed(51, 1);
+        assert!(table.with(&id, |slot| slot.is_none()));
     }
 }

@@ -23,6 +23,9 @@ struct Args {
     /// Print everything that happens.
     #[arg(long)]
     log: bool,
+    /// Print what the nodes log too, as it happens; for one seed.
+    #[arg(long)]
+    trace: bool,
     /// Threads; all cores by default.
     #[arg(long)]
     jobs: Option<usize>,
@@ -49,6 +52,13 @@ pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     let (from, to) = args.seed.map_or(args.seeds, |seed| (seed, seed + 1));
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    if args.trace {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .without_time()
+            .with_ansi(false)
+            .init();
+    }
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let sum = Mutex::new(Sum::default());
     let begun = Instant::now();

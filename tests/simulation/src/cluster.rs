@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sessionmesh::simulation::{Cable, Host, HostId, Inspection, World};
+use sessionmesh::simulation::{self, Cable, Host, HostId, Inspection, World};
 use sessionmesh::{BootId, Cluster, SessionId};
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ struct Inner {
     history: RefCell<History>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
     log: RefCell<String>,
+    /// Says everything at once, between what the nodes log.
+    trace: bool,
     begun: Instant,
     /// When a node was lost or a cable, a host or a clock was disturbed, the last time.
     lost_at: Cell<Option<Instant>>,
@@ -54,6 +56,7 @@ impl Run {
             history: RefCell::default(),
             counts: RefCell::default(),
             log: RefCell::default(),
+            trace: std::env::args().any(|arg| arg == "--trace"),
             begun: Instant::now(),
             lost_at: Cell::default(),
             disturbed_at: Cell::new(Instant::now()),
@@ -98,6 +101,9 @@ impl Run {
     /// Writes a line of the log.
     pub(crate) fn say(&self, text: impl std::fmt::Display) {
         let at = self.0.begun.elapsed();
+        if self.0.trace {
+            println!("{:>10.3} ms  {text}", at.as_secs_f64() * 1_000.0);
+        }
         let _ = writeln!(self.0.log.borrow_mut(), "{:>10.3} ms  {text}", at.as_secs_f64() * 1_000.0);
     }
 
@@ -140,7 +146,29 @@ impl Run {
 
     /// Reads or changes what the oracle knows.
     pub(crate) fn history<R>(&self, f: impl FnOnce(&mut History) -> R) -> R {
-        f(&mut self.0.history.borrow_mut())
+        let result = f(&mut self.0.history.borrow_mut());
+        let fresh = std::mem::take(&mut self.0.history.borrow_mut().fresh);
+        for violation in fresh {
+            self.say(format_args!("VIOLATED {violation}"));
+            self.describe();
+        }
+        result
+    }
+
+    /// All nodes and what they have, for the log.
+    fn describe(&self) {
+        for node in self.inspect() {
+            let Inspection { boot, serving, doubting, settled, view, copies, .. } = node;
+            self.say(format_args!(
+                "  {boot}: serving {serving}, doubting {doubting}, settled {settled}, view {view:?}"
+            ));
+            for (id, copy) in copies {
+                let simulation::Copy { version, end, partial, belongs, .. } = copy;
+                self.say(format_args!(
+                    "    {id:?}: belongs {belongs}, end {end:?}, partial {partial}, {version:?}"
+                ));
+            }
+        }
     }
 
     /// Starts a node; under its host's name, or a new one.
@@ -200,10 +228,5 @@ impl Run {
     /// All nodes that run, looked into.
     pub(crate) fn inspect(&self) -> Vec<Inspection> {
         self.nodes().iter().map(|node| node.cluster.inspect()).collect()
-    }
-
-    /// How many live nodes have a write.
-    pub(crate) fn holders_of(&self, id: &SessionId, stamp: Stamp) -> usize {
-        self.inspect().iter().filter(|node| stamp.is_in(node, id)).count()
     }
 }

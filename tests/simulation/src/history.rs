@@ -84,6 +84,8 @@ pub(crate) struct History {
     crashed: BTreeSet<BootId>,
     /// What was found wrong.
     pub(crate) violations: Vec<String>,
+    /// Of these, not yet in the log.
+    pub(crate) fresh: Vec<String>,
 }
 
 impl History {
@@ -97,7 +99,12 @@ impl History {
     }
 
     pub(crate) fn violated(&mut self, invariant: &str, detail: impl std::fmt::Display) {
-        self.violations.push(format!("{invariant}: {detail}"));
+        let violation = format!("{invariant}: {detail}");
+        // What stays wrong is found again and again.
+        if !self.violations.contains(&violation) {
+            self.fresh.push(violation.clone());
+            self.violations.push(violation);
+        }
     }
 
     pub(crate) fn crashed(&mut self, boot: BootId) {

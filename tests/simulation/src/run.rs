@@ -67,9 +67,6 @@ async fn story(scenario: Scenario) -> Verdict {
     settle(&run).await;
     conclude(&run);
     let violations = run.history(|history| std::mem::take(&mut history.violations));
-    for violation in &violations {
-        run.say(format_args!("VIOLATED {violation}"));
-    }
     let simulated = run.elapsed();
     Verdict { scenario, violations, counts: run.counts(), log: run.take_log(), simulated }
 }

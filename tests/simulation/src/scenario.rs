@@ -17,6 +17,8 @@ pub(crate) struct Scenario {
     pub(crate) idle: Duration,
     pub(crate) horizon: Duration,
     pub(crate) session_bytes: u64,
+    /// Values are long: outboxes overflow.
+    pub(crate) heavy: bool,
     pub(crate) users: usize,
     pub(crate) think: Duration,
     /// How long there is load and trouble.
@@ -51,6 +53,7 @@ impl Scenario {
             },
             horizon: if short_horizon { drop_time * 20 } else { Duration::from_secs(86_400) },
             session_bytes: if random.u32(0..3) == 0 { 8 << 10 } else { 64 << 10 },
+            heavy: random.u32(0..5) == 0,
             users: random.usize(1..=6),
             think: Duration::from_millis(random.u64(5..=120)),
             trouble: Duration::from_secs(random.u64(5..=25)),
@@ -78,7 +81,7 @@ impl Scenario {
             ("horizon", ms(self.horizon)),
             ("session_bytes", bytes.to_string()),
             ("frame_bytes", (bytes * 2).to_string()),
-            ("outbox_bytes", (bytes * 2).to_string()),
+            ("outbox_bytes", self.outbox_bytes().to_string()),
             ("pass_interval", "5s".into()),
             ("mode", if self.backup_only { "backup-only" } else { "all-peers" }.into()),
         ];
@@ -96,6 +99,11 @@ impl Scenario {
             config.set(key, &value).unwrap();
         }
         config
+    }
+
+    /// The least that a node takes.
+    pub(crate) fn outbox_bytes(&self) -> u64 {
+        self.session_bytes * 2
     }
 
     /// How many nodes hold each session, if so many are ready.

@@ -1,6 +1,6 @@
 //! What is asked of the nodes: users with several tabs, sticky or not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -38,7 +38,12 @@ pub(crate) fn start(
         let count = random.usize(1..=3);
         let browser = Rc::new(RefCell::new(Browser { id: None, sticky, tabs: count }));
         for _ in 0..count {
-            let tab = Tab { run: run.clone(), browser: browser.clone(), random: random.fork() };
+            let tab = Tab {
+                run: run.clone(),
+                browser: browser.clone(),
+                random: random.fork(),
+                asked_at: Cell::default(),
+            };
             tabs.push(tokio::task::spawn_local(tab.work(stop.clone())));
         }
     }
@@ -49,6 +54,8 @@ struct Tab {
     run: Run,
     browser: Rc<RefCell<Browser>>,
     random: fastrand::Rng,
+    /// When the last request began: from then on its session was in use, whatever its answer waited for.
+    asked_at: Cell<Duration>,
 }
 
 /// What became of a request.
@@ -93,6 +100,7 @@ impl Tab {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.asked_at.set(self.run.elapsed());
         let asked = self.run.host(node.host).spawn(request(node.cluster.clone()));
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(said)) => Answer::Said(said),
@@ -108,7 +116,14 @@ impl Tab {
     }
 
     fn size(&mut self) -> usize {
-        if self.random.u32(0..30) == 0 { self.random.usize(0..800) } else { self.random.usize(0..60) }
+        let most = self.run.scenario().session_bytes as usize / 6;
+        if self.run.scenario().heavy {
+            self.random.usize(0..most)
+        } else if self.random.u32(0..30) == 0 {
+            self.random.usize(0..800)
+        } else {
+            self.random.usize(0..60)
+        }
     }
 
     async fn create(&mut self, node: &Node) {
@@ -128,7 +143,7 @@ impl Tab {
         self.run.count("sessions created");
         let id = committed.id;
         let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
-        let now = self.run.elapsed();
+        let now = self.asked_at.get();
         self.run.say(format_args!("{op} created {id:?} on {}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
             let session = history.session(&id);
@@ -138,7 +153,7 @@ impl Tab {
             let outcome = Outcome::Done { promised: stamp.is_some() };
             session.writes.insert(op, Write { attribute, removal: false, before: None, outcome, stamp });
         });
-        durability::at_acknowledgement(&self.run, &id, stamp, level, &committed);
+        durability::at_acknowledgement(&self.run, &id, op, stamp, level, &committed);
         // Tabs that began at the same time each made a session; the last cookie stays.
         self.browser.borrow_mut().id = Some(id);
     }
@@ -205,7 +220,7 @@ impl Tab {
     ) {
         self.run.count("writes");
         let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
-        let now = self.run.elapsed();
+        let now = self.asked_at.get();
         self.run
             .say(format_args!("{op} wrote {id:?} on {} over {before:?}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
@@ -218,7 +233,7 @@ impl Tab {
                 write.stamp = stamp;
             }
         });
-        durability::at_acknowledgement(&self.run, &id, stamp, level, committed);
+        durability::at_acknowledgement(&self.run, &id, op, stamp, level, committed);
     }
 
     async fn refused(&self, node: &Node, id: SessionId, op: OpId, error: &CommitError) {
@@ -250,7 +265,7 @@ impl Tab {
         match said {
             Ok(Some(snapshot)) => {
                 self.run.count("reads");
-                let now = self.run.elapsed();
+                let now = self.asked_at.get();
                 self.run.history(|history| history.session(&id).accessed_at = now);
                 resurrection::read(&self.run, &id, node.boot);
                 for (attribute, value) in snapshot.iter() {
@@ -263,6 +278,7 @@ impl Tab {
     }
 
     async fn log_in(&mut self, node: &Node, id: SessionId) {
+        self.run.say(format_args!("{id:?} is to change its id on {}", node.boot));
         self.run.history(|history| history.session(&id).may_be_over = true);
         let level = level(&mut self.random);
         let answer =
@@ -272,7 +288,7 @@ impl Tab {
             Ok(to) => {
                 self.run.count("logins");
                 self.run.say(format_args!("{id:?} became {:?} on {}: {}", to.id, node.boot, to.outcome));
-                let now = self.run.elapsed();
+                let now = self.asked_at.get();
                 self.run.history(|history| {
                     let former = history.session(&id);
                     former.over |= to.outcome.have >= 2;
@@ -292,6 +308,7 @@ impl Tab {
     }
 
     async fn log_out(&mut self, node: &Node, id: SessionId) {
+        self.run.say(format_args!("{id:?} is to end on {}", node.boot));
         self.run.history(|history| history.session(&id).may_be_over = true);
         let level = level(&mut self.random);
         let answer = self.ask(node, move |cluster| async move { cluster.at(level).destroy(&id).await }).await;

@@ -225,6 +225,7 @@ impl Node {
             zone: hello.zone.clone(),
             state: MemberState::Joining,
             view: None,
+            misses: false,
             differs_since: None,
             link: None,
             link_lost_at: now,

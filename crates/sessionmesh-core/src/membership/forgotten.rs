@@ -29,6 +29,11 @@ impl Lost {
         }
     }
 
+    /// Whether anybody is away who may come back.
+    pub(super) fn is_anybody_away(&self) -> bool {
+        !self.away.is_empty()
+    }
+
     /// Somebody in the view hears it.
     pub(super) fn heard(&mut self, boot: BootId, now: Instant) {
         if let Some((_, at)) = self.away.get_mut(&boot) {

@@ -91,6 +91,8 @@ pub(super) struct Member {
     pub(super) state: MemberState,
     /// The ready members that it sees, by their hash.
     pub(super) view: Option<u64>,
+    /// It knows of a node that may live beyond a cut.
+    pub(super) misses: bool,
     /// Since when it sees others than this node does, or was last asked why.
     pub(super) differs_since: Option<Instant>,
     pub(super) link: Option<Link>,

@@ -14,7 +14,7 @@ use super::forgotten::Lost;
 use super::member::{Member, MemberInfo, MemberState, PassState};
 use super::readiness::Sighting;
 use crate::placement::View;
-use crate::wire::{Contact, Heartbeat, Hello, PROTOCOL_VERSIONS};
+use crate::wire::{Contact, Heartbeat, Hello, PROTOCOL_VERSIONS, Standing};
 use crate::{BootId, DropCause, Event, Instant};
 
 /// One node's membership.
@@ -103,6 +103,22 @@ impl Node {
     /// The other members.
     pub fn members(&self) -> impl Iterator<Item = MemberInfo> {
         self.members.iter().map(|(boot, member)| member.info(*boot))
+    }
+
+    /// Whether somebody may live beyond a cut, with sessions that nobody here knows: a member that was dropped,
+    /// did not leave and has not come back, a node that is heard and not linked, a seed that does not answer; or
+    /// a member knows of one.
+    pub fn misses_members(&self) -> bool {
+        self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
+    }
+
+    fn knows_of_one_missed(&self) -> bool {
+        self.lost.is_anybody_away() || !self.sightings.is_empty() || self.dials.open_seeds().next().is_some()
+    }
+
+    /// What members are told on their links: heartbeats may be lost for ever.
+    pub fn standing(&self) -> Standing {
+        Standing { state: self.state, view: self.view.hash(), misses: self.knows_of_one_missed() }
     }
 
     /// The ready members.
@@ -276,11 +292,12 @@ impl Node {
         self.settle(now);
     }
 
-    /// A member said on its link how it stands: its heartbeats may be lost for ever.
-    pub fn handle_standing(&mut self, boot: BootId, state: MemberState, view: u64, now: Instant) {
+    /// A member said on its link how it stands.
+    pub fn handle_standing(&mut self, boot: BootId, standing: Standing, now: Instant) {
         if let Some(member) = self.members.get_mut(&boot) {
-            member.view = Some(view);
-            self.set_member_state(boot, state, now);
+            member.view = Some(standing.view);
+            member.misses = standing.misses;
+            self.set_member_state(boot, standing.state, now);
             self.settle(now);
         }
     }

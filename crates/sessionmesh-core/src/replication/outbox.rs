@@ -38,6 +38,9 @@ pub struct Outbox<W> {
     stats: OutboxStats,
 }
 
+/// One pass driven by each side, with four requests or replies on their way.
+const BULK_FRAMES: usize = 8;
+
 /// Counters of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxStats {
@@ -179,10 +182,14 @@ impl<W> Outbox<W> {
         }
     }
 
-    /// Adds a frame of a pass: goes after the data, so that a transfer does not delay it. The limit
-    /// is that of control frames.
+    /// Adds a frame of a pass: goes after the data, so that a transfer does not delay it. As many as
+    /// two passes have on their way always find room, or a pass with large sessions would never end;
+    /// beyond, the limit is that of control frames.
     pub fn push_bulk(&mut self, frame: Bytes) {
-        if self.has_room(&frame) {
+        if self.open && self.bulk.len() < BULK_FRAMES {
+            self.other_bytes += frame.len();
+            self.bulk.push_back(frame);
+        } else if self.has_room(&frame) {
             self.bulk.push_back(frame);
         }
     }

@@ -10,7 +10,7 @@ use super::contact::Contact;
 use super::error::PeerMisbehaved;
 use super::frame::{
     Ack, Fetch, FetchOutcome, Fetched, Frame, PassReply, PassRequest, PassStep, PassWant, Prefix, PrefixSums,
-    ReplyStep,
+    ReplyStep, Standing,
 };
 use super::generated::{self as pb, frame::Kind, pass_reply, pass_request};
 use super::handshake::Refusal;
@@ -49,7 +49,9 @@ pub(super) fn frame_to_wire(frame: Frame) -> pb::Frame {
         Frame::Members(members) => {
             Kind::Members(pb::Members { members: members.iter().map(Contact::to_wire).collect() })
         }
-        Frame::Standing(state, view) => Kind::Standing(pb::Standing { state: state.to_wire().into(), view }),
+        Frame::Standing(Standing { state, view, misses }) => {
+            Kind::Standing(pb::Standing { state: state.to_wire().into(), view, misses })
+        }
         Frame::Leave => Kind::Leave(pb::Leave {}),
         Frame::Verdict(refusal) => Kind::Verdict(Refusal::to_wire(refusal.as_ref())),
         Frame::PassRequest(PassRequest { pass, view, step }) => {
@@ -87,7 +89,7 @@ pub(super) fn frame_from_wire(frame: pb::Frame, peer: BootId) -> Parsed<Frame> {
         }
         Kind::Standing(standing) => {
             let state = MemberState::from_wire(standing.state()).ok_or(PeerMisbehaved::Invalid("state"))?;
-            Frame::Standing(state, standing.view)
+            Frame::Standing(Standing { state, view: standing.view, misses: standing.misses })
         }
         Kind::Leave(pb::Leave {}) => Frame::Leave,
         Kind::Verdict(verdict) => Frame::Verdict(Refusal::from_wire(verdict)?),

@@ -48,8 +48,8 @@ pub enum Frame {
     Pong(u64),
     /// Members told on.
     Members(Vec<Contact>),
-    /// The sender's state, and the hash of the ready members that it sees.
-    Standing(MemberState, u64),
+    /// How the sender stands.
+    Standing(Standing),
     /// The sender leaves for good.
     Leave,
     /// Whether the sender admits the receiver.
@@ -58,6 +58,17 @@ pub enum Frame {
     PassRequest(PassRequest),
     /// The answer to one that the receiver drives.
     PassReply(PassReply),
+}
+
+/// What a heartbeat says of its sender, and whom it misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub state: MemberState,
+    /// The hash of the ready members that it sees.
+    pub view: u64,
+    /// It knows of a node that may live beyond a cut.
+    pub misses: bool,
 }
 
 /// Which data frames of an epoch are applied.

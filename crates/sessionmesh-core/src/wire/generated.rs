@@ -244,6 +244,9 @@ pub struct Standing {
     pub state: i32,
     #[prost(fixed64, tag = "2")]
     pub view: u64,
+    /// It knows of a node that may live beyond a cut.
+    #[prost(bool, tag = "3")]
+    pub misses: bool,
 }
 /// What one request changed. The origin is the sender.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -22,7 +22,7 @@ pub use contact::{Contact, decode_address, encode_address};
 pub use error::{HandshakeError, HeartbeatRejected, PeerMisbehaved};
 pub use frame::{
     Ack, Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassReply, PassRequest, PassStep,
-    PassWant, Prefix, PrefixSums, ReplyStep,
+    PassWant, Prefix, PrefixSums, ReplyStep, Standing,
 };
 pub use handshake::{
     Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,

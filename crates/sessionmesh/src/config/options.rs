@@ -162,7 +162,7 @@ options! {
         |config, key, value| { config.max_sessions = in_range(key, value, 1, usize::MAX)?; Ok(()) };
     "max_ends", "1000000", "Ended sessions that are remembered; past it, the oldest are forgotten before the horizon.",
         |config, key, value| { config.max_ends = in_range(key, value, 1, usize::MAX)?; Ok(()) };
-    "unknown_ends", "10000", "Ends remembered of ids that no node knew.",
+    "unknown_ends", "10000", "Ends remembered of ids that no node knew; as many again while a member may be cut off.",
         |config, key, value| { config.unknown_ends = in_range(key, value, 0, 10_000_000)?; Ok(()) };
     "lookups", "1024", "Requests that may wait at once for sessions that only other nodes may hold.",
         |config, key, value| { config.lookups = in_range(key, value, 1, 1_000_000)?; Ok(()) };

@@ -233,7 +233,7 @@ impl Link<'_> {
             Frame::Ping(nonce) => peer.send(Frame::Pong(nonce)),
             Frame::Pong(_) => mesh.tell(Input::Pong(peer.boot)),
             Frame::Members(contacts) => mesh.tell(Input::Told(contacts)),
-            Frame::Standing(state, view) => mesh.tell(Input::Standing(peer.boot, state, view)),
+            Frame::Standing(standing) => mesh.tell(Input::Standing(peer.boot, standing)),
             Frame::Leave => return Err(Closed::Left),
             Frame::Verdict(_) => return Err(PeerMisbehaved::Unexpected("verdict").into()),
             // Handled by the caller.

@@ -1,5 +1,7 @@
 //! Beginning, renaming and ending sessions.
 
+use std::sync::atomic::Ordering;
+
 use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
 use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record};
 use sessionmesh_core::{Event, SessionId, Stamp};
@@ -99,6 +101,7 @@ impl Sessions {
         // Whether anybody knows the session decides how long its end must be kept.
         match self.load(id).await {
             Ok(Some(_)) => {}
+            Ok(None) if self.is_end_doubtful(id) => {}
             Ok(None) => {
                 self.leave_unknown_end(id);
                 return (None, self.confirm_end(id).await);
@@ -134,6 +137,22 @@ impl Sessions {
         let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
         commit::resend(&mesh.table, &streams, now, *id);
         self.finish(*id, level, wait, None).await
+    }
+
+    /// Nobody here knows the id. Whether somebody beyond a cut may: then its end is kept and told as any other,
+    /// or the session would be back when the cut is mended.
+    fn is_end_doubtful(&self, id: &SessionId) -> bool {
+        let mesh = &*self.mesh;
+        if !mesh.misses_members.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut ends = mesh.doubtful_ends();
+        if ends.len() >= mesh.config.unknown_ends && !ends.contains_key(id) {
+            mesh.counters.cause("limit", "unknown_ends");
+            return false;
+        }
+        ends.insert(*id, host::mono());
+        true
     }
 
     /// Nobody knows the id; a write to it may yet be on its way. Its end is kept here for a while.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sessionmesh::simulation::{self, Inspection};
 use sessionmesh::{AckLevel, Committed, SessionId};
 
 use crate::cluster::Run;
@@ -11,13 +12,29 @@ use crate::history::{OpId, Outcome, Session, Stamp, op_of};
 pub(crate) fn at_acknowledgement(
     run: &Run,
     id: &SessionId,
+    op: OpId,
     stamp: Option<Stamp>,
     level: AckLevel,
     committed: &Committed,
 ) {
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
-    let (have, found) = (usize::from(committed.outcome.have), run.holders_of(id, stamp));
-    if found < have && !run.has_lost_a_node_lately() {
+    let outcome = committed.outcome;
+    let have = usize::from(outcome.have.min(outcome.want));
+    let removal =
+        run.history(|history| history.session(id).writes.get(&op).is_none_or(|write| write.removal));
+    // Past a gap a write is applied and the version stays: then the value itself tells, if it is not
+    // overwritten yet, and a removal not at all.
+    let has = |node: &Inspection| {
+        let value = |copy: &simulation::Copy| copy.values.values().any(|value| op_of(value) == Some(op));
+        stamp.is_in(node, id)
+            || removal
+            || node.copies.get(id).is_some_and(|copy| !copy.partial && value(copy))
+    };
+    let found = run.inspect().iter().filter(|node| has(node)).count();
+    // A visitor counts its own copy, and may drop it once every holder has the write.
+    let writer = run.inspect().into_iter().find(|node| node.boot == stamp.boot);
+    let visits = writer.is_none_or(|node| node.copies.get(id).is_none_or(|copy| !copy.belongs));
+    if found + usize::from(visits) < have && !run.has_lost_a_node_lately() {
         run.history(|history| {
             history.violated(
                 "durability",

@@ -56,7 +56,8 @@ pub(crate) fn at_the_end(run: &Run, nodes: &[Inspection]) {
         let mut back = Vec::new();
         for node in nodes {
             for (id, copy) in &node.copies {
-                if copy.end.is_none() && history.session(id).over {
+                // A visitor's copy goes when it has rested, and serves nobody.
+                if copy.belongs && copy.end.is_none() && history.session(id).over {
                     back.push((*id, node.boot));
                 }
             }

@@ -243,7 +243,8 @@ impl World {
             }
         }
         // Said on the links too.
-        self.tell(from, |node, from, now| node.handle_standing(from, beacon.state, beacon.view, now));
+        let standing = self.processes[from].node.standing();
+        self.tell(from, |node, from, now| node.handle_standing(from, standing, now));
     }
 
     pub(super) fn follow(&mut self, index: usize) {

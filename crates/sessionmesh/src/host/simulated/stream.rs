@@ -84,10 +84,9 @@ impl Pipe {
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let at = self.net.arrival(self.from, self.to, bytes.len());
-        let cut = self.net.is_cut(self.from, self.to) || self.net.is_cut(self.to, self.from);
+        let reset = self.is_reset();
         let mut flow = lock(&self.state);
-        // That the reader is gone is known only once its reset has come.
-        if flow.deaf && !flow.silent && !cut {
+        if reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let room = WINDOW_BYTES.saturating_sub(flow.bytes).min(bytes.len());
@@ -158,14 +157,23 @@ impl Pipe {
 
     async fn until_writable(&self) {
         loop {
-            {
-                let flow = lock(&self.state);
-                if flow.bytes < WINDOW_BYTES || flow.deaf {
-                    return;
-                }
+            let changed = self.net.changed.notified();
+            if self.is_reset() || lock(&self.state).bytes < WINDOW_BYTES {
+                return;
             }
-            self.writable.notified().await;
+            tokio::select! {
+                biased;
+                () = self.writable.notified() => {}
+                () = changed => {}
+            }
         }
+    }
+
+    /// The reader is gone, and its reset has come.
+    fn is_reset(&self) -> bool {
+        let cut = self.net.is_cut(self.from, self.to) || self.net.is_cut(self.to, self.from);
+        let flow = lock(&self.state);
+        flow.deaf && !flow.silent && !cut
     }
 }
 
