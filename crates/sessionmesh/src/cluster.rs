@@ -165,6 +165,11 @@ impl Cluster {
         }
         let begun = host::mono();
         let (mut least, mut moved, mut progress_at) = (u64::MAX, 0, begun);
+        let passes = || {
+            let counters = &mesh.counters;
+            counters.passes.load(Ordering::Relaxed) + counters.passes_answered.load(Ordering::Relaxed)
+        };
+        let mut passes_before = passes();
         let result = loop {
             let compared = mesh.compared.load(Ordering::Acquire);
             let left = mesh.left_to_hand_over() as u64;
@@ -177,7 +182,13 @@ impl Cluster {
             let remaining = left + unacked + u64::from(!compared);
             let now = host::mono();
             let pass_bytes = mesh.counters.pass_bytes_sent.load(Ordering::Relaxed);
-            if remaining < least || pass_bytes > moved {
+            if remaining < least {
+                passes_before = passes();
+            }
+            // Bytes are progress while passes go on that may bring something; those that come again and again
+            // and change nothing are none.
+            let in_vain = passes() - passes_before > 2 * routes.peers.len() as u64;
+            if remaining < least || pass_bytes > moved && !in_vain {
                 (least, moved, progress_at) = (remaining.min(least), pass_bytes, now);
             }
             // Many sessions take their time; only one who gets nowhere is given up.

@@ -80,7 +80,7 @@ impl Scenario {
             ("idle", ms(self.idle)),
             ("horizon", ms(self.horizon)),
             ("session_bytes", bytes.to_string()),
-            ("frame_bytes", (bytes * 2).to_string()),
+            ("frame_bytes", self.outbox_bytes().to_string()),
             ("outbox_bytes", self.outbox_bytes().to_string()),
             ("pass_interval", "5s".into()),
             ("mode", if self.backup_only { "backup-only" } else { "all-peers" }.into()),
@@ -103,7 +103,7 @@ impl Scenario {
 
     /// The least that a node takes.
     pub(crate) fn outbox_bytes(&self) -> u64 {
-        self.session_bytes * 2
+        (self.session_bytes * 2).max(256 << 10)
     }
 
     /// How many nodes hold each session, if so many are ready.

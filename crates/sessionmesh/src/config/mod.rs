@@ -18,6 +18,10 @@ use sessionmesh_core::wire::ClusterKey;
 pub use error::ConfigError;
 pub use options::{OPTIONS, OptionInfo};
 
+/// A batch of a comparison, and a session of up to half as much that does not fit in it any more. Longer
+/// sessions are covered by 2 x session_bytes.
+const LEAST_FRAME_BYTES: usize = 256 << 10;
+
 /// What a node with no other ready member does with a write at level `one` or `all`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Alone {
@@ -316,6 +320,12 @@ impl Config {
                 "frame_bytes = {} is less than 2 x session_bytes ({}): a session must fit a frame; raise the one or \
                  lower the other",
                 self.frame_bytes, self.limits.session_bytes
+            ));
+        }
+        if self.frame_bytes < LEAST_FRAME_BYTES {
+            return impossible(format!(
+                "frame_bytes = {} is too little: comparing sessions takes frames of up to {LEAST_FRAME_BYTES}; use at least that",
+                self.frame_bytes
             ));
         }
         if self.outbox_bytes < self.frame_bytes {

@@ -166,7 +166,7 @@ options! {
         |config, key, value| { config.unknown_ends = in_range(key, value, 0, 10_000_000)?; Ok(()) };
     "lookups", "1024", "Requests that may wait at once for sessions that only other nodes may hold.",
         |config, key, value| { config.lookups = in_range(key, value, 1, 1_000_000)?; Ok(()) };
-    "frame_bytes", "16MiB", "The longest frame that is read from a link. At least 2 x session_bytes.",
+    "frame_bytes", "16MiB", "The longest frame that is read from a link. At least 2 x session_bytes, and 256KiB.",
         |config, key, value| { config.frame_bytes = bytes(key, value)?; Ok(()) };
     "outbox_bytes", "32MiB", "Bytes that may wait for one slow member; past it, the stream is cut and sessions are compared later.",
         |config, key, value| { config.outbox_bytes = bytes(key, value)?; Ok(()) };

@@ -85,6 +85,10 @@ fn impossible_combinations_are_refused_at_their_limit() {
     assert!(with(&[("multicast", "false")]).unwrap_err().contains("name some seeds"));
     assert_eq!(with(&[("session_bytes", "8MiB")]), Ok(()));
     assert!(with(&[("session_bytes", "9MiB")]).unwrap_err().contains("frame_bytes"));
+    let small = [("session_bytes", "8KiB"), ("frame_bytes", "256KiB"), ("outbox_bytes", "256KiB")];
+    assert_eq!(with(&small), Ok(()));
+    let small = [("session_bytes", "8KiB"), ("frame_bytes", "262143"), ("outbox_bytes", "256KiB")];
+    assert!(with(&small).unwrap_err().contains("comparing sessions"));
     assert!(with(&[("insecure", "true")]).unwrap_err().contains("drop one of them"));
 }
 
