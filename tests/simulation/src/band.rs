@@ -40,6 +40,26 @@ fn band(text: &str) -> Result<(u64, u64), String> {
     Ok((from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?))
 }
 
+/// What every band of so many seeds must have had.
+const ENOUGH_SEEDS: u64 = 200;
+const MUST_HAPPEN: [&str; 15] = [
+    "clock steps",
+    "cuts",
+    "kills",
+    "leaves",
+    "logins",
+    "logouts",
+    "pauses",
+    "power failures",
+    "reads",
+    "requests without an answer",
+    "sessions denied",
+    "slow receivers",
+    "swizzles",
+    "writes",
+    "writes lost with all their holders",
+];
+
 /// What all threads add to.
 #[derive(Default)]
 struct Sum {
@@ -110,6 +130,12 @@ fn report(sum: Sum, seeds: u64, begun: Instant) -> ExitCode {
     );
     for (what, times) in &sum.counts {
         println!("{times:>12} {what}");
+    }
+    // A band in which nothing happened proves nothing.
+    let idle: Vec<&str> = MUST_HAPPEN.into_iter().filter(|what| !sum.counts.contains_key(what)).collect();
+    if seeds >= ENOUGH_SEEDS && !idle.is_empty() {
+        println!("FAILED: in {seeds} seeds there was none of: {}", idle.join(", "));
+        return ExitCode::FAILURE;
     }
     for verdict in &sum.failed {
         println!("FAILED: seed {}", verdict.scenario.seed);

@@ -137,7 +137,9 @@ impl Run {
     }
 
     pub(crate) fn count_many(&self, what: &'static str, times: u64) {
-        *self.0.counts.borrow_mut().entry(what).or_default() += times;
+        if times > 0 {
+            *self.0.counts.borrow_mut().entry(what).or_default() += times;
+        }
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {

@@ -107,9 +107,9 @@ impl Node {
 
     /// Whether somebody may live beyond a cut, with sessions that nobody here knows: a member that was dropped,
     /// did not leave and has not come back, a node that is heard and not linked, a seed that does not answer; or
-    /// a member knows of one.
+    /// a member knows of one. One that founded and has met nobody can't tell.
     pub fn misses_members(&self) -> bool {
-        self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
+        !self.met_ready || self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
     }
 
     fn knows_of_one_missed(&self) -> bool {
