@@ -30,7 +30,12 @@ pub(crate) fn at_acknowledgement(
             || removal
             || node.copies.get(id).is_some_and(|copy| !copy.partial && value(copy))
     };
-    let found = run.inspect().iter().filter(|node| has(node)).count();
+    let nodes = run.inspect();
+    // Over meanwhile: whoever had it may have handed its end on.
+    if nodes.iter().any(|node| node.copies.get(id).is_some_and(|copy| copy.end.is_some())) {
+        return;
+    }
+    let found = nodes.iter().filter(|node| has(node)).count();
     // A visitor counts its own copy, and may drop it once every holder has the write.
     let writer = run.inspect().into_iter().find(|node| node.boot == stamp.boot);
     let visits = writer.is_none_or(|node| node.copies.get(id).is_none_or(|copy| !copy.belongs));
