@@ -101,7 +101,7 @@ impl Cluster {
         Ok(Self { handle: Arc::new(Handle { mesh, ports }) })
     }
 
-    fn mesh(&self) -> &Arc<Mesh> {
+    pub(crate) fn mesh(&self) -> &Arc<Mesh> {
         &self.handle.mesh
     }
 
@@ -229,12 +229,6 @@ impl Cluster {
             }
         };
         let _ = tokio::time::timeout(self.mesh().config.membership.ping_timeout, closed).await;
-    }
-
-    #[cfg(sessionmesh_simulation)]
-    #[doc(hidden)]
-    pub fn inspect(&self) -> crate::simulation::Inspection {
-        crate::simulation::inspect(self.mesh())
     }
 
     /// The sessions, with writes acknowledged at the configured level.

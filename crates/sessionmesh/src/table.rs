@@ -12,10 +12,10 @@ use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{End, EndCause, Record};
 
-use crate::host::Hashing;
+use crate::host::{Hashing, TABLE_PARTS};
 
 /// Parts that a scan can rest between, by the first byte of the ids: in order of the ids.
-pub(crate) const LAST_PART: u8 = u8::MAX;
+pub(crate) const LAST_PART: u8 = (TABLE_PARTS - 1) as u8;
 
 /// Requests come to a part on few threads at once.
 const SHARDS_PER_PART: usize = 2;
@@ -109,11 +109,11 @@ impl SessionTable {
     }
 
     fn part(&self, id: &SessionId) -> &Part {
-        let first = id.as_bytes()[0];
-        &self.parts[usize::from(first)]
+        let first = usize::from(id.as_bytes()[0]);
+        &self.parts[first * TABLE_PARTS / 256]
     }
 
-    /// As [`Table::for_each`], of the ids that begin with this byte.
+    /// As [`Table::for_each`], of the ids in this part.
     pub(crate) fn for_each_in(&self, part: u8, mut f: impl FnMut(&SessionId, &Record)) {
         for entry in self.parts[usize::from(part)].iter() {
             if let Some(record) = entry.value() {

@@ -6,11 +6,11 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sessionmesh::simulation::{self, Cable, Host, HostId, Inspection, World};
+use sessionmesh::simulation::{Cable, Copy, Host, HostId, Inspection, World};
 use sessionmesh::{BootId, Cluster, SessionId};
 use tokio::time::Instant;
 
-use crate::history::{History, Stamp};
+use crate::history::History;
 use crate::scenario::Scenario;
 
 /// Everything of one run. Single-threaded: borrowed for moments only.
@@ -41,6 +41,13 @@ pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) boot: BootId,
     pub(crate) paused: bool,
+}
+
+impl Node {
+    /// Whether it knows that a session is over.
+    pub(crate) fn knows_end_of(&self, id: &SessionId) -> bool {
+        self.cluster.copy_of(id).is_some_and(|copy| copy.end.is_some())
+    }
 }
 
 impl Run {
@@ -159,17 +166,17 @@ impl Run {
 
     /// All nodes and what they have, for the log.
     fn describe(&self) {
-        for node in self.inspect() {
-            let Inspection { boot, serving, doubting, settled, view, copies, .. } = node;
+        for node in self.nodes() {
+            let Inspection { boot, serving, doubting, settled, view, .. } = node.cluster.inspect();
             self.say(format_args!(
                 "  {boot}: serving {serving}, doubting {doubting}, settled {settled}, view {view:?}"
             ));
-            for (id, copy) in copies {
-                let simulation::Copy { version, end, partial, belongs, .. } = copy;
+            node.cluster.for_each_copy(|id, copy| {
+                let Copy { version, end, partial, belongs, .. } = copy;
                 self.say(format_args!(
                     "    {id:?}: belongs {belongs}, end {end:?}, partial {partial}, {version:?}"
                 ));
-            }
+            });
         }
     }
 
@@ -222,13 +229,8 @@ impl Run {
 
     /// After crashes: what no live node has any more is not to be asked for.
     pub(crate) fn lose(&self) {
-        let copies = self.inspect();
-        let lost = self.history(|history| history.forgive(&copies));
+        let nodes = self.nodes();
+        let lost = self.history(|history| history.forgive(&nodes));
         self.count_many("writes lost with all their holders", lost as u64);
-    }
-
-    /// All nodes that run, looked into.
-    pub(crate) fn inspect(&self) -> Vec<Inspection> {
-        self.nodes().iter().map(|node| node.cluster.inspect()).collect()
     }
 }

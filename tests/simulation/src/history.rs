@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sessionmesh::simulation::Inspection;
 use sessionmesh::{BootId, SessionId, Version};
+
+use crate::cluster::Node;
 
 /// A write's number: its value says it.
 pub(crate) type OpId = u64;
@@ -24,8 +25,8 @@ impl Stamp {
     }
 
     /// Whether a node has it, or knows that the session is over.
-    pub(crate) fn is_in(self, node: &Inspection, id: &SessionId) -> bool {
-        node.copies.get(id).is_some_and(|copy| {
+    pub(crate) fn is_in(self, node: &Node, id: &SessionId) -> bool {
+        node.cluster.copy_of(id).is_some_and(|copy| {
             copy.end.is_some() || !copy.partial && copy.version.get(self.boot).get() >= self.hlc
         })
     }
@@ -112,7 +113,7 @@ impl History {
     }
 
     /// Forgives what no live node has.
-    pub(crate) fn forgive(&mut self, live: &[Inspection]) -> usize {
+    pub(crate) fn forgive(&mut self, live: &[Node]) -> usize {
         let mut forgiven = 0;
         for (id, session) in &mut self.sessions {
             let lost = |stamp: Option<Stamp>| {
@@ -128,7 +129,7 @@ impl History {
                 session.created.promised = false;
                 forgiven += 1;
             }
-            let knows = |node: &Inspection| node.copies.get(id).is_some_and(|copy| copy.end.is_some());
+            let knows = |node: &Node| node.knows_end_of(id);
             if session.over && !live.iter().any(knows) {
                 session.over = false;
                 forgiven += 1;

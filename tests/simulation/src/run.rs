@@ -75,9 +75,8 @@ async fn story(scenario: Scenario) -> Verdict {
 async fn watch(run: Run, stop: Rc<RefCell<bool>>) {
     while !*stop.borrow() {
         tokio::time::sleep(Duration::from_millis(73)).await;
-        let nodes = run.inspect();
-        resurrection::look(&run, &nodes);
-        memory::look(&run, &nodes);
+        resurrection::look(&run);
+        memory::look(&run);
     }
 }
 
@@ -88,9 +87,8 @@ async fn settle(run: &Run) {
     let mut lacks = None;
     while run.elapsed() < until {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        let nodes = run.inspect();
-        resurrection::look(run, &nodes);
-        lacks = convergence::lacks(run, &nodes);
+        resurrection::look(run);
+        lacks = convergence::lacks(run);
         if lacks.is_none() {
             run.say("all is as it must be");
             return;
@@ -102,16 +100,18 @@ async fn settle(run: &Run) {
 }
 
 fn conclude(run: &Run) {
-    let nodes = run.inspect();
     let mut left: BTreeMap<SessionId, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
-    for node in &nodes {
-        for (id, copy) in node.copies.iter().filter(|(_, copy)| copy.end.is_none()) {
-            for (attribute, value) in &copy.values {
-                provenance::check(run, id, attribute, value);
+    for node in run.nodes() {
+        let mut live = Vec::new();
+        node.cluster.for_each_copy(|id, copy| live.extend(copy.end.is_none().then_some(*id)));
+        for id in live {
+            let values = node.cluster.values_of(&id);
+            for (attribute, value) in &values {
+                provenance::check(run, &id, attribute, value);
             }
-            left.insert(*id, copy.values.clone());
+            left.insert(id, values);
         }
     }
     durability::at_the_end(run, &left);
-    resurrection::at_the_end(run, &nodes);
+    resurrection::at_the_end(run);
 }

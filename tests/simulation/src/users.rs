@@ -319,7 +319,7 @@ impl Tab {
         if let Ok(committed) = said {
             self.run.count("logouts");
             self.run.say(format_args!("{id:?} ended on {}: {}", node.boot, committed.outcome));
-            let known = node.cluster.inspect().copies.get(&id).is_some_and(|copy| copy.end.is_some());
+            let known = node.knows_end_of(&id);
             self.run.history(|history| history.session(&id).over |= known && committed.outcome.have >= 2);
         }
     }

@@ -16,6 +16,9 @@ pub(crate) type Datagrams = std::net::UdpSocket;
 /// How the session table spreads ids.
 pub(crate) type Hashing = foldhash::fast::RandomState;
 
+/// In how many parts the session table is: a scan rests in between.
+pub(crate) const TABLE_PARTS: usize = 256;
+
 /// Time since boot, sleep included: a node that was suspended must know it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn mono() -> Instant {

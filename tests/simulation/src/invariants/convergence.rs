@@ -3,29 +3,28 @@
 use std::collections::BTreeMap;
 
 use sessionmesh::SessionId;
-use sessionmesh::simulation::Inspection;
+use sessionmesh::simulation::{Copy, Inspection};
 
-use crate::cluster::Run;
+use crate::cluster::{Node, Run};
 
 /// What is not yet as it must be.
-pub(crate) fn lacks(run: &Run, nodes: &[Inspection]) -> Option<String> {
+pub(crate) fn lacks(run: &Run) -> Option<String> {
+    let nodes = run.nodes();
     if nodes.len() < run.hosts() {
         return Some(format!("{} of {} nodes run", nodes.len(), run.hosts()));
     }
-    for node in nodes {
-        if !node.serving || node.doubting || !node.settled {
-            let Inspection { boot, serving, doubting, settled, .. } = node;
+    for node in &nodes {
+        let Inspection { boot, serving, doubting, settled, view, .. } = node.cluster.inspect();
+        if !serving || doubting || !settled {
             return Some(format!("{boot}: serving {serving}, doubting {doubting}, settled {settled}"));
         }
-        if node.view.len() != nodes.len() {
-            return Some(format!("{} sees {} members", node.boot, node.view.len()));
+        if view.len() != nodes.len() {
+            return Some(format!("{boot} sees {} members", view.len()));
         }
     }
-    let mut copies: BTreeMap<SessionId, Vec<(&Inspection, &sessionmesh::simulation::Copy)>> = BTreeMap::new();
-    for node in nodes {
-        for (id, copy) in &node.copies {
-            copies.entry(*id).or_default().push((node, copy));
-        }
+    let mut copies: BTreeMap<SessionId, Vec<(&Node, Copy)>> = BTreeMap::new();
+    for node in &nodes {
+        node.cluster.for_each_copy(|id, copy| copies.entry(*id).or_default().push((node, copy)));
     }
     for (id, copies) in copies {
         if let Some((node, _)) = copies.iter().find(|(_, copy)| copy.partial) {

@@ -1,6 +1,7 @@
 //! A session is not denied while a member that is connected, and sees the same members, has it.
 
 use sessionmesh::SessionId;
+use sessionmesh::simulation::Copy;
 
 use crate::cluster::{Node, Run};
 
@@ -15,9 +16,9 @@ pub(crate) fn check(run: &Run, node: &Node, id: &SessionId) {
     if !known || run.is_troubled() {
         return;
     }
-    let nodes = run.inspect();
-    let has = |copy: &sessionmesh::simulation::Copy| copy.end.is_none() && !copy.partial;
-    if let Some(holder) = nodes.iter().find(|other| other.copies.get(id).is_some_and(has)) {
+    let nodes = run.nodes();
+    let has = |copy: Copy| copy.end.is_none() && !copy.partial;
+    if let Some(holder) = nodes.iter().find(|other| other.cluster.copy_of(id).is_some_and(has)) {
         run.history(|history| {
             history.violated(
                 "denial",

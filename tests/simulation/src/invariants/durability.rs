@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sessionmesh::simulation::{self, Inspection};
 use sessionmesh::{AckLevel, Committed, SessionId};
 
-use crate::cluster::Run;
+use crate::cluster::{Node, Run};
 use crate::history::{OpId, Outcome, Session, Stamp, op_of};
 
 pub(crate) fn at_acknowledgement(
@@ -24,21 +23,20 @@ pub(crate) fn at_acknowledgement(
         run.history(|history| history.session(id).writes.get(&op).is_none_or(|write| write.removal));
     // Past a gap a write is applied and the version stays: then the value itself tells, if it is not
     // overwritten yet, and a removal not at all.
-    let has = |node: &Inspection| {
-        let value = |copy: &simulation::Copy| copy.values.values().any(|value| op_of(value) == Some(op));
-        stamp.is_in(node, id)
-            || removal
-            || node.copies.get(id).is_some_and(|copy| !copy.partial && value(copy))
+    let has = |node: &Node| {
+        let whole = || node.cluster.copy_of(id).is_some_and(|copy| !copy.partial);
+        let value = || node.cluster.values_of(id).values().any(|value| op_of(value) == Some(op));
+        stamp.is_in(node, id) || removal || whole() && value()
     };
-    let nodes = run.inspect();
+    let nodes = run.nodes();
     // Over meanwhile: whoever had it may have handed its end on.
-    if nodes.iter().any(|node| node.copies.get(id).is_some_and(|copy| copy.end.is_some())) {
+    if nodes.iter().any(|node| node.knows_end_of(id)) {
         return;
     }
     let found = nodes.iter().filter(|node| has(node)).count();
     // A visitor counts its own copy, and may drop it once every holder has the write.
-    let writer = run.inspect().into_iter().find(|node| node.boot == stamp.boot);
-    let visits = writer.is_none_or(|node| node.copies.get(id).is_none_or(|copy| !copy.belongs));
+    let writer = nodes.iter().find(|node| node.boot == stamp.boot);
+    let visits = writer.is_none_or(|node| node.cluster.copy_of(id).is_none_or(|copy| !copy.belongs));
     if found + usize::from(visits) < have && !run.has_lost_a_node_lately() {
         run.history(|history| {
             history.violated(

@@ -1,27 +1,23 @@
 //! G3: a node that has applied the end of a session never serves it again.
 
-use sessionmesh::simulation::Inspection;
 use sessionmesh::{BootId, EndCause, SessionId};
 
 use crate::cluster::Run;
 
 /// Notes who knows of which end, and finds who knew and knows no more.
-pub(crate) fn look(run: &Run, nodes: &[Inspection]) {
+pub(crate) fn look(run: &Run) {
+    let nodes = run.nodes();
     run.history(|history| {
         let mut back = Vec::new();
-        for node in nodes {
-            for (id, copy) in &node.copies {
-                let session = history.session(id);
-                match copy.end {
-                    Some(EndCause::Destroyed) => {
-                        session.told_over.insert(node.boot);
-                    }
-                    None if !copy.partial && session.told_over.contains(&node.boot) => {
-                        back.push((*id, node.boot));
-                    }
+        for node in &nodes {
+            node.cluster.for_each_end(|id, end| {
+                let told_over = &mut history.session(id).told_over;
+                match end {
+                    Some(EndCause::Destroyed) => _ = told_over.insert(node.boot),
+                    None if told_over.contains(&node.boot) => back.push((*id, node.boot)),
                     _ => {}
                 }
-            }
+            });
         }
         for (id, boot) in back {
             history.violated("resurrection", format_args!("{id:?} lives again on {boot}"));
@@ -51,16 +47,17 @@ fn seen(run: &Run, id: &SessionId, boot: BootId, what: &str) {
 }
 
 /// All is well again: no node has what is over everywhere.
-pub(crate) fn at_the_end(run: &Run, nodes: &[Inspection]) {
+pub(crate) fn at_the_end(run: &Run) {
+    let nodes = run.nodes();
     run.history(|history| {
         let mut back = Vec::new();
-        for node in nodes {
-            for (id, copy) in &node.copies {
+        for node in &nodes {
+            node.cluster.for_each_copy(|id, copy| {
                 // A visitor's copy goes when it has rested, and serves nobody.
                 if copy.belongs && copy.end.is_none() && history.session(id).over {
                     back.push((*id, node.boot));
                 }
-            }
+            });
         }
         for (id, boot) in back {
             history.violated(

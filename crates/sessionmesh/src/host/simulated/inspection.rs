@@ -6,7 +6,7 @@ use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{EndCause, Record, Version};
 use sessionmesh_core::{BootId, SessionId};
 
-use crate::mesh::Mesh;
+use crate::cluster::Cluster;
 
 /// One node at one moment.
 #[derive(Clone, Debug)]
@@ -23,15 +23,11 @@ pub struct Inspection {
     pub view: Vec<BootId>,
     /// The most bytes that wait for one member.
     pub outbox_bytes: usize,
-    /// What it has of each session.
-    pub copies: BTreeMap<SessionId, Copy>,
 }
 
 /// What a node has of one session.
 #[derive(Clone, Debug)]
 pub struct Copy {
-    /// The values.
-    pub values: BTreeMap<String, Vec<u8>>,
     /// Of which writes it knows.
     pub version: Version,
     /// Whether it is over, and how.
@@ -44,33 +40,65 @@ pub struct Copy {
     pub digest: u64,
 }
 
-pub(crate) fn inspect(mesh: &Mesh) -> Inspection {
-    let routes = mesh.routes.current();
-    let mut copies = BTreeMap::new();
-    mesh.table.for_each(|id, record| {
-        let state = match record {
-            Record::Held(state) => Some(state),
-            Record::Ended(_) => None,
-        };
-        let values = state.into_iter().flat_map(|state| state.attributes().present());
-        let copy = Copy {
-            values: values.map(|(name, value)| (name.to_string(), value.to_vec())).collect(),
-            version: state.map(|state| state.version().clone()).unwrap_or_default(),
-            end: record.end().map(|end| end.cause),
-            partial: record.is_partial(),
-            belongs: routes.view.i_hold(id),
-            digest: record.digest(),
-        };
-        copies.insert(*id, copy);
-    });
-    let waiting = routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().queued_bytes));
-    Inspection {
-        boot: mesh.me.boot,
-        serving: mesh.check_serving().is_ok(),
-        doubting: mesh.is_doubting(),
-        settled: mesh.is_settled_in(&routes.view),
-        view: routes.view.members().collect(),
-        outbox_bytes: waiting.max().unwrap_or_default() as usize,
-        copies,
+impl Cluster {
+    /// What it is like now.
+    pub fn inspect(&self) -> Inspection {
+        let mesh = self.mesh();
+        let routes = mesh.routes.current();
+        let waiting = routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().queued_bytes));
+        Inspection {
+            boot: mesh.me.boot,
+            serving: mesh.check_serving().is_ok(),
+            doubting: mesh.is_doubting(),
+            settled: mesh.is_settled_in(&routes.view),
+            view: routes.view.members().collect(),
+            outbox_bytes: waiting.max().unwrap_or_default() as usize,
+        }
+    }
+
+    /// What it has of one session.
+    pub fn copy_of(&self, id: &SessionId) -> Option<Copy> {
+        let belongs = self.mesh().routes.current().view.i_hold(id);
+        self.mesh().table.read(id, |record| record.map(|record| copy(record, belongs)))
+    }
+
+    /// What it has of each.
+    pub fn for_each_copy(&self, mut f: impl FnMut(&SessionId, Copy)) {
+        let routes = self.mesh().routes.current();
+        self.mesh().table.for_each(|id, record| f(id, copy(record, routes.view.i_hold(id))));
+    }
+
+    /// The ends that it has, and the sessions that it could serve: cheaper than copies.
+    pub fn for_each_end(&self, mut f: impl FnMut(&SessionId, Option<EndCause>)) {
+        self.mesh().table.for_each(|id, record| {
+            if !record.is_partial() {
+                f(id, record.end().map(|end| end.cause));
+            }
+        });
+    }
+
+    /// What is in a session, if anything can be.
+    pub fn values_of(&self, id: &SessionId) -> BTreeMap<String, Vec<u8>> {
+        self.mesh().table.read(id, |record| match record {
+            Some(Record::Held(state)) => {
+                let values = state.attributes().present();
+                values.map(|(name, value)| (name.to_string(), value.to_vec())).collect()
+            }
+            Some(Record::Ended(_)) | None => BTreeMap::new(),
+        })
+    }
+}
+
+fn copy(record: &Record, belongs: bool) -> Copy {
+    let version = match record {
+        Record::Held(state) => state.version().clone(),
+        Record::Ended(_) => Version::default(),
+    };
+    Copy {
+        version,
+        end: record.end().map(|end| end.cause),
+        partial: record.is_partial(),
+        belongs,
+        digest: record.digest(),
     }
 }

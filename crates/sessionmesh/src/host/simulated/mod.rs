@@ -24,11 +24,13 @@ use sessionmesh_core::Instant;
 
 pub(crate) use bound::Bound;
 pub(crate) use datagram::{Datagrams, UdpSocket};
-pub(crate) use inspection::inspect;
 pub use inspection::{Copy, Inspection};
 pub use net::Cable;
 pub(crate) use stream::{TcpListener, TcpStream};
 pub use world::{Host, HostId, World};
+
+/// Few: a simulated node has few sessions.
+pub(crate) const TABLE_PARTS: usize = 4;
 
 /// The same order in every run.
 pub(crate) type Hashing = foldhash::fast::FixedState;
