@@ -222,13 +222,32 @@ async fn a_change_of_id_that_meets_a_logout_leaves_no_session(mode: &str) {
 }
 
 #[tokio::test]
-async fn ends_of_ids_that_nobody_knew_stay_at_home_and_are_bounded() {
+async fn ends_of_ids_that_nobody_knew_are_told_while_somebody_may_be_beyond_a_cut_and_are_bounded() {
+    // Who founded can't tell, for the horizon.
     let net = Net::seeds().with("unknown_ends", "10");
     let nodes = net.start(2).await;
+    let end = async |from: u8| {
+        for n in from..from + 50 {
+            nodes[0].sessions().destroy(&sessionmesh::SessionId::from_bytes([n; 16])).await.unwrap();
+        }
+    };
+    end(0).await;
+    // Ten are told; of the others ten stay at home for a while.
+    assert_eq!(nodes[1].stats().records, 10);
+    assert_eq!(nodes[0].stats().records, 20);
+    assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 40 + 30);
+    end(100).await;
+    assert_eq!((nodes[0].stats().records, nodes[1].stats().records), (20, 10));
+}
+
+#[tokio::test]
+async fn ends_of_ids_that_nobody_knew_stay_at_home_once_nobody_can_be_beyond_a_cut() {
+    let net = Net::seeds().with("unknown_ends", "10").with("drop_time", "100ms").with("frequency", "20ms");
+    let nodes = net.with("horizon", "2s").start(2).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     for n in 0..50u8 {
         nodes[0].sessions().destroy(&sessionmesh::SessionId::from_bytes([n; 16])).await.unwrap();
     }
-    assert_eq!(nodes[0].stats().records, 10);
-    assert_eq!(nodes[1].stats().records, 0);
+    assert_eq!((nodes[0].stats().records, nodes[1].stats().records), (10, 0));
     assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 40);
 }

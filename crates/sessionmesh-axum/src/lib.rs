@@ -24,6 +24,8 @@
 //! ```
 
 mod cookie;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod layer;
 
 pub use cookie::{CookieConfig, session_layers};

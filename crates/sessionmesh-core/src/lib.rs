@@ -23,6 +23,8 @@ extern crate std;
 
 mod clock;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod ids;
 pub mod membership;
 pub mod placement;

@@ -58,7 +58,7 @@ pub(crate) fn identity(config: &Config, address: SocketAddr) -> Result<Identity,
             .map_err(|error| StartError::Io(std::io::Error::other(error)))?,
     };
     let (mode, zone) = (config.mode(), config.zone.clone());
-    Ok(Identity { boot: host::boot_id()?, name, address, mode, zone })
+    Ok(Identity { boot: host::boot_id()?, name, address, mode, zone, versions: host::protocol_versions() })
 }
 
 impl Cluster {

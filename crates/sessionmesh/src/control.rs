@@ -20,6 +20,7 @@ use crate::net::sync::SyncInput;
 use crate::net::{dial, heartbeat::Beacons};
 use crate::peer::Peer;
 use crate::routes::RouteTable;
+use crate::stats::add;
 
 /// What the control task is told.
 #[derive(Debug)]
@@ -207,8 +208,7 @@ impl Control {
         let node = &self.node;
         self.mesh.set_state(now, node.state() == MemberState::Ready, node.is_doubting());
         self.mesh.set_settled(settled);
-        self.mesh.misses_members.store(node.misses_members(), Ordering::Relaxed);
-        self.mesh.compared.store(node.has_compared_with_all(), Ordering::Release);
+        self.mesh.set_known(now, node);
         while let Some(event) = self.node.poll_event() {
             self.mesh.emit(event);
         }
@@ -306,6 +306,9 @@ impl Control {
         self.publish();
         // Only now: nobody may begin to wait for it any more.
         peer.desert();
+        let stream = peer.outbox(|outbox| outbox.stats());
+        add(&self.mesh.counters.outbox_overflows, stream.overflows);
+        add(&self.mesh.counters.dropped_frames, stream.dropped_frames);
         tracing::debug!(member = %peer.name, ?cause, "streams closed");
     }
 

@@ -67,7 +67,8 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
     let removals = mesh.config.limits.attributes;
     let is_member = |boot: BootId| boot == mesh.me.boot || routes.peer(boot).is_some();
     let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
-    let forget_before = host::steady_wall_ms().saturating_sub(horizon_ms);
+    // One who is heard by somebody and linked with nobody is no stranger after any time.
+    let forget_before = if mesh.may_forget() { host::steady_wall_ms().saturating_sub(horizon_ms) } else { 0 };
     let mut found = Found::default();
     mesh.table.for_each(|id, record| match record {
         Record::Held(state) if state.is_partial() => found.partial.push(*id),
@@ -142,7 +143,10 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
                 record.forget(forget_before, removals, is_member);
                 record.compact();
             }
-            Some(Record::Ended(end)) if end.stamp.hlc.millis() < forget_before => *slot = None,
+            Some(Record::Ended(end)) if end.stamp.hlc.millis() < forget_before => {
+                *slot = None;
+                count(&mesh.counters.ends_aged_out);
+            }
             _ => {}
         });
     }

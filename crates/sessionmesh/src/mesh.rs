@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sessionmesh_core::membership::Identity;
+use sessionmesh_core::membership::{Identity, Node};
 use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
@@ -59,6 +59,8 @@ pub(crate) struct Mesh {
     pub(crate) compared: AtomicBool,
     /// Whether a member may live beyond a cut.
     pub(crate) misses_members: AtomicBool,
+    /// When somebody was last missed or not compared with, in nanoseconds of the boot-time clock.
+    incomplete_at: AtomicU64,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
     pub(crate) suspicious: AtomicBool,
     unknown_ends: Mutex<BTreeMap<SessionId, Instant>>,
@@ -86,6 +88,7 @@ impl Mesh {
             settled_in: AtomicU64::new(0),
             compared: AtomicBool::new(false),
             misses_members: AtomicBool::new(false),
+            incomplete_at: AtomicU64::new(host::mono().as_nanos()),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
             doubtful_ends: Mutex::default(),
@@ -119,6 +122,22 @@ impl Mesh {
         self.serving.store(serving, Ordering::Release);
         self.doubting.store(doubting, Ordering::Release);
         self.ticked.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// What the membership says of sessions that may be elsewhere.
+    pub(crate) fn set_known(&self, now: Instant, node: &Node) {
+        self.misses_members.store(node.misses_members(), Ordering::Relaxed);
+        self.compared.store(node.has_compared_with_all(), Ordering::Release);
+        if node.is_incomplete() {
+            self.incomplete_at.store(now.as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Whether old ends and removal marks may be forgotten: whoever could bring what they killed has met them.
+    /// For a while after that too: nodes learn at different times that somebody is missed.
+    pub(crate) fn may_forget(&self) -> bool {
+        let since = host::mono() - Instant::from_nanos(self.incomplete_at.load(Ordering::Acquire));
+        since >= self.config.membership.drop_time * 4
     }
 
     /// The view in which this node has compared with all.
@@ -226,9 +245,13 @@ impl Mesh {
                 links: load(&peer.traffic.links),
             }
         });
+        let peers: Vec<PeerStats> = peers.collect();
+        let mut counts = self.counters.snapshot();
+        counts.outbox_overflows += peers.iter().map(|peer| peer.outbox_overflows).sum::<u64>();
+        counts.dropped_frames += peers.iter().map(|peer| peer.dropped_frames).sum::<u64>();
         Stats {
-            peers: peers.collect(),
-            counts: self.counters.snapshot(),
+            peers,
+            counts,
             causes: self.counters.causes(),
             placement: Placement {
                 mode: self.me.mode.to_string(),

@@ -99,6 +99,8 @@ counters! {
     parts_dropped,
     /// Ends forgotten before the horizon.
     ends_forgotten,
+    /// Ends forgotten past the horizon.
+    ends_aged_out,
     /// Heartbeats sent.
     heartbeats_sent,
     /// Bytes of them.
@@ -117,6 +119,10 @@ counters! {
     handshakes_over_limit,
     /// Connections that could not be accepted.
     accepts_failed,
+    /// Times that an outbox was dropped for want of room, of members that are gone too.
+    outbox_overflows,
+    /// Frames that are no data, dropped for want of room, of members that are gone too.
+    dropped_frames,
     /// Update closures run again because another request was faster.
     update_retries,
 }

@@ -18,8 +18,13 @@ use crate::stats::{add, count};
 
 /// What came while two nodes saw different members is sent on only if they still do after so long.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// A visitor keeps its copy for so long after the last request: the next load moves only what changed.
+/// A visitor keeps its copy for at most so long after the last request: the next load moves only what changed.
 const REST: Duration = Duration::from_secs(5);
+
+/// Less if ends are soon forgotten: a copy must not outlive its end.
+fn rest(horizon: Duration) -> Duration {
+    REST.min(horizon / 8)
+}
 /// More records than this are not looked at one by one.
 const MANY: usize = 16 << 10;
 /// Strays confirmed under one lock.
@@ -29,7 +34,8 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
     let mut stop = mesh.stop.subscribe();
     loop {
         let leaving = *mesh.phase.borrow() == Phase::Leaving;
-        let (patience, rest) = if leaving { (Duration::ZERO, Duration::ZERO) } else { (PATIENCE, REST) };
+        let rest = rest(mesh.config.membership.horizon);
+        let (patience, rest) = if leaving { (Duration::ZERO, Duration::ZERO) } else { (PATIENCE, rest) };
         let pause = if leaving { Duration::from_millis(10) } else { PATIENCE };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -6,11 +6,14 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sessionmesh::simulation::{Cable, Copy, Host, HostId, Inspection, World};
-use sessionmesh::{BootId, Cluster, SessionId};
+use sessionmesh::simulation::{Cable, Copy, Host, HostId, Inspection, PROTOCOL_VERSIONS, World};
+use sessionmesh::{BootId, Cluster, Event, SessionId};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 
 use crate::history::History;
+use crate::invariants::expiry;
 use crate::scenario::Scenario;
 
 /// Everything of one run. Single-threaded: borrowed for moments only.
@@ -41,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) boot: BootId,
     pub(crate) paused: bool,
+    events: Rc<RefCell<Receiver<Event>>>,
 }
 
 impl Node {
@@ -189,13 +193,26 @@ impl Run {
         };
         let name = if renamed { format!("n{host}-{number}") } else { format!("n{host}") };
         let config = self.scenario().config(&name);
+        if self.scenario().skew {
+            // Version N speaks N - 1 too, and the two meet.
+            let (lowest, highest) = PROTOCOL_VERSIONS;
+            let newer = number % 2 == 0;
+            self.host(host).install((lowest, highest + u32::from(newer)));
+            self.count("starts of another protocol version");
+        }
         let started = self.host(host).spawn(Cluster::start(config)).await;
         // Killed while it started.
         let Ok(Ok(cluster)) = started else { return };
         let boot = cluster.boot();
         self.disturbed();
         self.say(format_args!("host {host}: {name} started as {boot}"));
-        self.0.nodes.borrow_mut()[host] = Some(Node { host, cluster, boot, paused: false });
+        self.0.nodes.borrow_mut()[host] = Some(Node {
+            host,
+            events: Rc::new(RefCell::new(cluster.events())),
+            cluster,
+            boot,
+            paused: false,
+        });
     }
 
     /// The node of a host, if one runs.
@@ -216,7 +233,11 @@ impl Run {
 
     /// The node of a host is no more; `crashed`: what only it had is lost.
     pub(crate) fn gone(&self, host: HostId, crashed: bool) {
+        self.listen();
         let node = self.0.nodes.borrow_mut()[host].take();
+        if let Some(node) = &node {
+            self.tally(node);
+        }
         self.disturbed();
         self.0.lost_at.set(Some(Instant::now()));
         if let Some(node) = node
@@ -224,6 +245,56 @@ impl Run {
         {
             self.history(|history| history.crashed(node.boot));
             self.lose();
+        }
+    }
+
+    /// Hears what all nodes have told their applications by now.
+    pub(crate) fn listen(&self) {
+        for node in self.nodes() {
+            loop {
+                let event = node.events.borrow_mut().try_recv();
+                match event {
+                    Ok(Event::SessionDestroyed { id, end }) => expiry::announced(self, &node, &id, end),
+                    Ok(Event::Emptied { .. }) => {
+                        self.say(format_args!("{} starts empty", node.boot));
+                        self.disturbed();
+                        self.0.lost_at.set(Some(Instant::now()));
+                        self.history(|history| history.emptied(node.boot));
+                        self.lose();
+                    }
+                    Ok(_) => {}
+                    Err(TryRecvError::Lagged(missed)) => self.count_many("events missed", missed),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
+            }
+        }
+    }
+
+    /// What a node that is looked at for the last time has counted.
+    pub(crate) fn tally(&self, node: &Node) {
+        let stats = self.host(node.host).run(|| node.cluster.stats());
+        let counts = stats.counts;
+        let cause = |prefix: &str| {
+            stats.causes.iter().filter(|(cause, _)| cause.starts_with(prefix)).map(|(_, times)| times).sum()
+        };
+        for (what, times) in [
+            ("conflicting writes", counts.conflicts),
+            ("ends aged out", counts.ends_aged_out),
+            ("gaps pulled", counts.pulls),
+            ("look-ups undecided", counts.lookups_undecided),
+            ("members dropped", cause("member dropped:")),
+            ("nodes that doubted", cause("doubt:")),
+            ("nodes that started empty", cause("emptied:")),
+            ("outboxes overflowed", counts.outbox_overflows),
+            ("parts dropped", counts.parts_dropped),
+            ("passes", counts.passes),
+            ("records brought by passes", counts.pass_records_pulled + counts.pass_records_pushed),
+            ("sessions expired", counts.expired),
+            ("strays moved", counts.strays_sent + counts.strays_dropped),
+            ("writes after the end", counts.late_deltas + counts.writes_after_end),
+            ("writes that missed their level", counts.level_timeouts),
+        ] {
+            self.count_many(what, times);
         }
     }
 

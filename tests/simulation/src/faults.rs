@@ -15,12 +15,23 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng) {
         tokio::time::sleep(Duration::from_millis(random.u64(calm / 2..=calm * 2))).await;
         let host = random.usize(0..run.hosts());
         let long = Duration::from_millis(random.u64(50..=8_000));
-        match random.u32(0..16) {
+        match random.u32(0..20) {
             0..=2 => kill(run, host, long.min(Duration::from_secs(4)), random.u32(0..4) == 0).await,
             3 => power_off(run, host, long).await,
             4..=5 => leave(run, host),
             6..=8 => pause(run, host, long),
-            9..=12 => cut(run, &mut random, long),
+            9..=11 => cut(run, &mut random, long),
+            12 if scenario.has_short_horizon() => {
+                run.count("cuts longer than the horizon");
+                let longer = Duration::from_millis(random.u64(0..=3_000)) + scenario.drop_time;
+                cut(run, &mut random, scenario.horizon + longer);
+                // Nothing else mends it.
+                tokio::time::sleep(scenario.horizon + longer).await;
+            }
+            12 => cut(run, &mut random, long),
+            16 => join_storm(run, &mut random, long.min(Duration::from_secs(3))).await,
+            17..=18 => lose_donor(run, &mut random).await,
+            19 => flap(run, &mut random, long),
             13 => {
                 // An hour either way; but ends are aged by wall clocks, so less than a shortened horizon.
                 let most = (scenario.horizon.as_millis() as i64 / 4).min(3_600_000);
@@ -30,10 +41,66 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng) {
                 run.host(host).drift_clock(random.i64(-200..=200));
                 run.count("clock steps");
             }
-            14 => slow(run, host, random.u64(2_000..200_000), long),
+            14 => {
+                let most = if scenario.heavy { 20_000 } else { 200_000 };
+                slow(run, host, random.u64(2_000..most), long);
+            }
             _ => swizzle(run, &mut random, long),
         }
     }
+}
+
+/// Some die, and all that are down start at the same moment.
+async fn join_storm(run: &Run, random: &mut fastrand::Rng, down: Duration) {
+    let stays = random.usize(0..run.hosts());
+    run.count("join storms");
+    for host in (0..run.hosts()).filter(|host| *host != stays) {
+        if random.bool() {
+            kill(run, host, down, false).await;
+        }
+    }
+}
+
+/// A node joins, and one that has sessions for it dies meanwhile.
+async fn lose_donor(run: &Run, random: &mut fastrand::Rng) {
+    let (joiner, donor) = (random.usize(0..run.hosts()), random.usize(0..run.hosts()));
+    if joiner == donor || run.node(donor).is_none() {
+        return;
+    }
+    run.count("donors lost");
+    kill(run, joiner, Duration::from_millis(random.u64(1..500)), false).await;
+    tokio::time::sleep(Duration::from_millis(random.u64(500..1_500))).await;
+    kill(run, donor, Duration::from_millis(random.u64(100..4_000)), false).await;
+}
+
+/// The cables between two hosts come and go.
+fn flap(run: &Run, random: &mut fastrand::Rng, long: Duration) {
+    let (one, two) = (random.usize(0..run.hosts()), random.usize(0..run.hosts()));
+    run.say(format_args!("hosts {one} and {two}: their cable flaps for {long:?}"));
+    run.count("flapping links");
+    let mut at = Duration::ZERO;
+    let mut is_cut = true;
+    while at < long {
+        let cut_now = is_cut;
+        later(run, at, async move |run: Run| {
+            run.cables(|from, to, cable| {
+                if (from, to) == (one, two) || (from, to) == (two, one) {
+                    cable.tcp_cut = cut_now;
+                    cable.udp_cut = cut_now;
+                }
+            });
+        });
+        is_cut = !is_cut;
+        at += Duration::from_millis(random.u64(20..800));
+    }
+    later(run, long, async move |run: Run| {
+        run.cables(|from, to, cable| {
+            if (from, to) == (one, two) || (from, to) == (two, one) {
+                cable.tcp_cut = false;
+                cable.udp_cut = false;
+            }
+        });
+    });
 }
 
 /// Everything is well again: what runs goes on, what does not is started, cables carry.

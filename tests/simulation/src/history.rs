@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sessionmesh::{BootId, SessionId, Version};
+use sessionmesh::{BootId, End, SessionId, Version};
 
 use crate::cluster::Node;
 
@@ -67,12 +67,21 @@ pub(crate) struct Session {
     pub(crate) told_over: BTreeSet<BootId>,
     /// The last request that found it, by virtual time.
     pub(crate) accessed_at: Duration,
-    pub(crate) created: Outcome2,
+    pub(crate) created: Creation,
+    /// Its end, as nodes told their applications.
+    pub(crate) announced: Vec<(BootId, End)>,
+}
+
+impl Session {
+    /// A request that began then has found it.
+    pub(crate) fn accessed(&mut self, at: Duration) {
+        self.accessed_at = self.accessed_at.max(at);
+    }
 }
 
 /// Whether a session's creation was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome2 {
+pub(crate) struct Creation {
     pub(crate) promised: bool,
     pub(crate) stamp: Option<Stamp>,
 }
@@ -105,6 +114,13 @@ impl History {
         if !self.violations.contains(&violation) {
             self.fresh.push(violation.clone());
             self.violations.push(violation);
+        }
+    }
+
+    /// A node has forgotten everything, ends too.
+    pub(crate) fn emptied(&mut self, boot: BootId) {
+        for session in self.sessions.values_mut() {
+            session.told_over.remove(&boot);
         }
     }
 

@@ -9,7 +9,7 @@ use sessionmesh::SessionId;
 use tokio::runtime::{Builder, RngSeed};
 
 use crate::cluster::Run;
-use crate::invariants::{convergence, durability, memory, provenance, resurrection};
+use crate::invariants::{convergence, durability, expiry, memory, provenance, resurrection};
 use crate::scenario::Scenario;
 use crate::{faults, users};
 
@@ -23,8 +23,31 @@ pub(crate) struct Verdict {
     pub(crate) simulated: Duration,
 }
 
+thread_local! {
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A panic in a task of a node ends that task and nothing else: it must be noticed.
+pub(crate) fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()))));
+}
+
 /// Plays a seed.
 pub(crate) fn play(seed: u64) -> Verdict {
+    let verdict = std::panic::catch_unwind(|| play_on(seed));
+    let panics = PANICS.take().into_iter().map(|panic| format!("panic: {}", panic.replace('\n', " ")));
+    let mut verdict = verdict.unwrap_or_else(|_| Verdict {
+        scenario: Scenario::of(seed),
+        violations: Vec::new(),
+        counts: BTreeMap::new(),
+        log: String::new(),
+        simulated: Duration::ZERO,
+    });
+    verdict.violations.extend(panics);
+    verdict
+}
+
+fn play_on(seed: u64) -> Verdict {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -52,6 +75,7 @@ async fn story(scenario: Scenario) -> Verdict {
         }
     }
     let stop = Rc::new(RefCell::new(false));
+    users::stock(&run).await;
     let tabs = users::start(&run, &mut random, &stop);
     let watching = tokio::task::spawn_local(watch(run.clone(), stop.clone()));
     faults::trouble(&run, random.fork()).await;
@@ -66,6 +90,10 @@ async fn story(scenario: Scenario) -> Verdict {
     let _ = watching.await;
     settle(&run).await;
     conclude(&run);
+    expiry::at_the_end(&run).await;
+    for node in run.nodes() {
+        run.tally(&node);
+    }
     let violations = run.history(|history| std::mem::take(&mut history.violations));
     let simulated = run.elapsed();
     Verdict { scenario, violations, counts: run.counts(), log: run.take_log(), simulated }
@@ -75,6 +103,7 @@ async fn story(scenario: Scenario) -> Verdict {
 async fn watch(run: Run, stop: Rc<RefCell<bool>>) {
     while !*stop.borrow() {
         tokio::time::sleep(Duration::from_millis(73)).await;
+        run.listen();
         resurrection::look(&run);
         memory::look(&run);
     }
@@ -87,6 +116,7 @@ async fn settle(run: &Run) {
     let mut lacks = None;
     while run.elapsed() < until {
         tokio::time::sleep(Duration::from_millis(250)).await;
+        run.listen();
         resurrection::look(run);
         lacks = convergence::lacks(run);
         if lacks.is_none() {

@@ -27,6 +27,10 @@ pub(crate) struct Scenario {
     pub(crate) calm: Option<Duration>,
     pub(crate) lost_per_mille: u32,
     pub(crate) jitter: Duration,
+    /// Sessions that are there before anything happens: passes take their time.
+    pub(crate) stock: usize,
+    /// Each start runs this protocol version or the next.
+    pub(crate) skew: bool,
 }
 
 impl Scenario {
@@ -35,9 +39,10 @@ impl Scenario {
         let backup_only = random.bool();
         // Small clusters find most; now and then a large one.
         let nodes = if random.u32(0..12) == 0 { random.usize(6..=12) } else { random.usize(2..=5) };
-        let frequency = Duration::from_millis(random.u64(50..=300));
-        let drop_time = frequency * random.u32(4..=10);
         let short_horizon = random.u32(0..8) == 0;
+        // Cuts longer than a short horizon must have their time.
+        let frequency = Duration::from_millis(random.u64(50..=if short_horizon { 100 } else { 300 }));
+        let drop_time = frequency * random.u32(4..=if short_horizon { 5 } else { 10 });
         Self {
             seed,
             nodes,
@@ -56,13 +61,15 @@ impl Scenario {
             heavy: random.u32(0..5) == 0,
             users: random.usize(1..=6),
             think: Duration::from_millis(random.u64(5..=120)),
-            trouble: Duration::from_secs(random.u64(5..=25)),
+            trouble: Duration::from_secs(random.u64(5..=25) * if short_horizon { 2 } else { 1 }),
             calm: (random.u32(0..10) > 0).then(|| Duration::from_millis(random.u64(100..=4_000))),
             lost_per_mille: if random.bool() { random.u32(0..=300) } else { 0 },
             jitter: {
                 let most = if random.bool() { 500 } else { 20_000 };
                 Duration::from_micros(random.u64(50..=most))
             },
+            stock: if random.u32(0..6) == 0 { random.usize(50..=400) } else { 0 },
+            skew: random.u32(0..4) == 0,
         }
     }
 
@@ -99,6 +106,22 @@ impl Scenario {
             config.set(key, &value).unwrap();
         }
         config
+    }
+
+    /// Cuts longer than the horizon can happen.
+    pub(crate) fn has_short_horizon(&self) -> bool {
+        self.horizon < self.trouble
+    }
+
+    /// Sessions end by idleness while it lasts.
+    pub(crate) fn has_short_idle(&self) -> bool {
+        self.idle < Duration::from_secs(60)
+    }
+
+    /// How long after its idle limit a session may live on a node that hears all others, and be found: the touch
+    /// interval, `drop_time`, and the pauses between two sweeps and two looks of this program.
+    pub(crate) fn latest_end(&self) -> Duration {
+        self.idle / 10 + self.drop_time + self.idle / 10 + Duration::from_secs(1)
     }
 
     /// The least that a node takes.

@@ -50,6 +50,32 @@ pub(crate) fn start(
     tabs
 }
 
+/// Sessions that nobody asks for: all nodes have them when trouble begins, some perhaps already dead.
+pub(crate) async fn stock(run: &Run) {
+    let nodes = run.nodes();
+    if nodes.is_empty() {
+        return;
+    }
+    for number in 0..run.scenario().stock {
+        let node = &nodes[number % nodes.len()];
+        let op = run.history(|history| history.next_op());
+        let request = node.cluster.clone();
+        let created = run.host(node.host).spawn(async move {
+            request.at(AckLevel::Async).create(|session| _ = session.set("k0", value(op, 200))).await
+        });
+        let Ok(Ok(committed)) = created.await else { continue };
+        let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
+        let now = run.elapsed();
+        run.history(|history| {
+            let session = history.session(&committed.id);
+            session.accessed(now);
+            session.created.promised = stamp.is_some();
+            session.created.stamp = stamp;
+        });
+        run.count("sessions in stock");
+    }
+}
+
 struct Tab {
     run: Run,
     browser: Rc<RefCell<Browser>>,
@@ -147,7 +173,7 @@ impl Tab {
         self.run.say(format_args!("{op} created {id:?} on {}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
             let session = history.session(&id);
-            session.accessed_at = now;
+            session.accessed(now);
             session.created.promised = stamp.is_some();
             session.created.stamp = stamp;
             let outcome = Outcome::Done { promised: stamp.is_some() };
@@ -225,7 +251,7 @@ impl Tab {
             .say(format_args!("{op} wrote {id:?} on {} over {before:?}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
             let session = history.session(&id);
-            session.accessed_at = now;
+            session.accessed(now);
             if let Some(write) = session.writes.get_mut(&op) {
                 write.before = before;
                 // Removing what is not there is no write.
@@ -266,7 +292,7 @@ impl Tab {
             Ok(Some(snapshot)) => {
                 self.run.count("reads");
                 let now = self.asked_at.get();
-                self.run.history(|history| history.session(&id).accessed_at = now);
+                self.run.history(|history| history.session(&id).accessed(now));
                 resurrection::read(&self.run, &id, node.boot);
                 for (attribute, value) in snapshot.iter() {
                     provenance::check(&self.run, &id, attribute, value);
@@ -297,7 +323,7 @@ impl Tab {
                     writes.values_mut().for_each(|write| write.outcome = Outcome::Unknown);
                     let session = history.session(&to.id);
                     session.writes.extend(writes);
-                    session.accessed_at = now;
+                    session.accessed(now);
                 });
                 self.browser.borrow_mut().id = Some(to.id);
             }

@@ -25,6 +25,8 @@ pub struct Identity {
     pub mode: Mode,
     /// What is lost together with it: a rack, a data centre. Copies go to other zones first.
     pub zone: Option<NodeName>,
+    /// The protocol versions that it speaks, lowest and highest.
+    pub versions: (u32, u32),
 }
 
 impl Identity {

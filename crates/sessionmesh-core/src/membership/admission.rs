@@ -9,7 +9,7 @@ use super::action::{Action, Fatal, LinkId};
 use super::dials::SeedState;
 use super::member::{Link, LinkRank, Member, MemberState, PassState};
 use super::node::Node;
-use crate::wire::{Hello, PROTOCOL_VERSIONS, Refusal, RefusalReason, Role};
+use crate::wire::{Hello, Refusal, RefusalReason, Role};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ impl Node {
         if hello.boot == self.me.boot {
             return refuse(RefusalReason::Itself, format!("{me} reached itself"));
         }
-        if hello.versions.0 > PROTOCOL_VERSIONS.1 || hello.versions.1 < PROTOCOL_VERSIONS.0 {
-            let (theirs, ours) = (hello.versions, PROTOCOL_VERSIONS);
+        let (theirs, ours) = (hello.versions, self.me.versions);
+        if theirs.0 > ours.1 || theirs.1 < ours.0 {
             return refuse(
                 RefusalReason::Version,
                 format!(
@@ -226,6 +226,7 @@ impl Node {
             state: MemberState::Joining,
             view: None,
             misses: false,
+            incomplete: false,
             differs_since: None,
             link: None,
             link_lost_at: now,

@@ -93,6 +93,8 @@ pub(super) struct Member {
     pub(super) view: Option<u64>,
     /// It knows of a node that may live beyond a cut.
     pub(super) misses: bool,
+    /// It has not compared with all whom it knows of.
+    pub(super) incomplete: bool,
     /// Since when it sees others than this node does, or was last asked why.
     pub(super) differs_since: Option<Instant>,
     pub(super) link: Option<Link>,

@@ -14,7 +14,7 @@ use super::forgotten::Lost;
 use super::member::{Member, MemberInfo, MemberState, PassState};
 use super::readiness::Sighting;
 use crate::placement::View;
-use crate::wire::{Contact, Heartbeat, Hello, PROTOCOL_VERSIONS, Standing};
+use crate::wire::{Contact, Heartbeat, Hello, Standing};
 use crate::{BootId, DropCause, Event, Instant};
 
 /// One node's membership.
@@ -30,6 +30,8 @@ pub struct Node {
     pub(super) dials: Dials,
     pub(super) lost: Lost,
     pub(super) met_ready: bool,
+    /// When it founded, or lost a member that missed others: for a horizon it can't tell who lives beyond a cut.
+    pub(super) unsure_since: Option<Instant>,
     pub(super) not_ready_reason: String,
     /// Boots that said they leave, or that this node knows to be over, with the time of it.
     pub(super) over: BTreeMap<BootId, Instant>,
@@ -43,6 +45,7 @@ pub struct Node {
     pub(super) next_round_pass: Instant,
     pub(super) last_round_pass: Option<BootId>,
     pub(super) beacon: Option<Beacon>,
+    pub(super) told: Option<Standing>,
     pub(super) view: View,
     pub(super) view_changed_at: Instant,
     /// Since when some sessions have fewer copies than they should.
@@ -64,6 +67,7 @@ impl Node {
             dials: Dials::default(),
             lost: Lost::default(),
             met_ready: false,
+            unsure_since: None,
             not_ready_reason: String::new(),
             over: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -75,6 +79,7 @@ impl Node {
             next_round_pass: now + config.pass_interval,
             last_round_pass: None,
             beacon: None,
+            told: None,
             view,
             view_changed_at: now,
             short_since: None,
@@ -106,19 +111,39 @@ impl Node {
     }
 
     /// Whether somebody may live beyond a cut, with sessions that nobody here knows: a member that was dropped,
-    /// did not leave and has not come back, a node that is heard and not linked, a seed that does not answer; or
-    /// a member knows of one. One that founded and has met nobody can't tell.
+    /// did not leave and has not come back, a node that is heard and not linked; or
+    /// a member knows of one, or one that is gone did. One that founded can't tell: for the horizon it may have
+    /// done so within a cut.
     pub fn misses_members(&self) -> bool {
-        !self.met_ready || self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
+        self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
     }
 
     fn knows_of_one_missed(&self) -> bool {
-        self.lost.is_anybody_away() || !self.sightings.is_empty() || self.dials.open_seeds().next().is_some()
+        self.unsure_since.is_some() || self.knows_of_one_alive()
+    }
+
+    fn knows_of_one_alive(&self) -> bool {
+        self.lost.is_anybody_away() || !self.sightings.is_empty()
+    }
+
+    /// Whether a session may yet turn up that ended long ago: somebody is away or heard and not linked, or this
+    /// node or a member has not compared with all others. Then old ends must be kept.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete_itself() || self.members.values().any(|member| member.incomplete)
+    }
+
+    fn is_incomplete_itself(&self) -> bool {
+        self.knows_of_one_alive() || !self.is_settled()
     }
 
     /// What members are told on their links: heartbeats may be lost for ever.
     pub fn standing(&self) -> Standing {
-        Standing { state: self.state, view: self.view.hash(), misses: self.knows_of_one_missed() }
+        Standing {
+            state: self.state,
+            view: self.view.hash(),
+            misses: self.knows_of_one_missed(),
+            incomplete: self.is_incomplete_itself(),
+        }
     }
 
     /// The ready members.
@@ -152,7 +177,7 @@ impl Node {
 
     fn hello_for(&self, dial: u64) -> Hello {
         Hello {
-            versions: PROTOCOL_VERSIONS,
+            versions: self.me.versions,
             boot: self.me.boot,
             name: self.me.name.clone(),
             address: self.me.address,
@@ -297,6 +322,7 @@ impl Node {
         if let Some(member) = self.members.get_mut(&boot) {
             member.view = Some(standing.view);
             member.misses = standing.misses;
+            member.incomplete = standing.incomplete;
             self.set_member_state(boot, standing.state, now);
             self.settle(now);
         }
@@ -334,6 +360,7 @@ impl Node {
         }
         self.check_members(now);
         self.lost.expire(now, self.config.horizon);
+        self.unsure_since = self.unsure_since.filter(|at| now - *at < self.config.horizon);
         for claim in core::mem::take(&mut self.claims) {
             if claim.until <= now {
                 self.remove(claim.holder, DropCause::Replaced, now);
@@ -372,6 +399,10 @@ impl Node {
             self.actions.push_back(Action::Close { link: link.id });
         }
         self.sightings.remove(&boot);
+        // What it knew of others goes with it.
+        if member.misses {
+            self.unsure_since = Some(now);
+        }
         self.actions.push_back(Action::Remove { boot, cause });
         if member.state != MemberState::Joining && !matches!(cause, DropCause::Left | DropCause::Emptied) {
             // Its copies are gone since it was last known to live.
@@ -441,9 +472,10 @@ impl Node {
         self.check_ready(now);
         self.start_pass(now);
         self.dial_due(now);
-        let beacon = self.beacon();
-        if self.beacon.as_ref() != Some(&beacon) {
+        let (beacon, standing) = (self.beacon(), self.standing());
+        if self.beacon.as_ref() != Some(&beacon) || self.told != Some(standing) {
             self.beacon = Some(beacon);
+            self.told = Some(standing);
             self.actions.push_back(Action::Beat);
         }
     }
@@ -456,6 +488,7 @@ impl Node {
             None => {
                 self.state = MemberState::Ready;
                 self.ready_at = Some(now);
+                self.unsure_since = (!self.met_ready).then_some(now);
                 let after = now - self.started_at;
                 self.events.push_back(Event::Ready { after, members: self.members.len() });
                 // It holds what it will hold as a ready member: that is what it was waiting for.

@@ -49,8 +49,8 @@ pub(super) fn frame_to_wire(frame: Frame) -> pb::Frame {
         Frame::Members(members) => {
             Kind::Members(pb::Members { members: members.iter().map(Contact::to_wire).collect() })
         }
-        Frame::Standing(Standing { state, view, misses }) => {
-            Kind::Standing(pb::Standing { state: state.to_wire().into(), view, misses })
+        Frame::Standing(Standing { state, view, misses, incomplete }) => {
+            Kind::Standing(pb::Standing { state: state.to_wire().into(), view, misses, incomplete })
         }
         Frame::Leave => Kind::Leave(pb::Leave {}),
         Frame::Verdict(refusal) => Kind::Verdict(Refusal::to_wire(refusal.as_ref())),
@@ -89,7 +89,12 @@ pub(super) fn frame_from_wire(frame: pb::Frame, peer: BootId) -> Parsed<Frame> {
         }
         Kind::Standing(standing) => {
             let state = MemberState::from_wire(standing.state()).ok_or(PeerMisbehaved::Invalid("state"))?;
-            Frame::Standing(Standing { state, view: standing.view, misses: standing.misses })
+            Frame::Standing(Standing {
+                state,
+                view: standing.view,
+                misses: standing.misses,
+                incomplete: standing.incomplete,
+            })
         }
         Kind::Leave(pb::Leave {}) => Frame::Leave,
         Kind::Verdict(verdict) => Frame::Verdict(Refusal::from_wire(verdict)?),

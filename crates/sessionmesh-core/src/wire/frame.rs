@@ -69,6 +69,8 @@ pub struct Standing {
     pub view: u64,
     /// It knows of a node that may live beyond a cut.
     pub misses: bool,
+    /// It has not compared with all whom it knows of: old ends must be kept.
+    pub incomplete: bool,
 }
 
 /// Which data frames of an epoch are applied.

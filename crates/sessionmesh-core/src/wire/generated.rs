@@ -247,6 +247,9 @@ pub struct Standing {
     /// It knows of a node that may live beyond a cut.
     #[prost(bool, tag = "3")]
     pub misses: bool,
+    /// It may yet meet a session whose end is old: ends are kept.
+    #[prost(bool, tag = "4")]
+    pub incomplete: bool,
 }
 /// What one request changed. The origin is the sender.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -194,8 +194,7 @@ impl Handshake {
         if !constant_time_eq(&self.tag(key, peer, body), &seal[2..]) {
             return Err(HandshakeError::Unauthenticated);
         }
-        let hello = pb::Hello::decode(body).map_err(|_| PeerMisbehaved::Undecodable)?;
-        Ok(Hello::from_wire(hello)?)
+        Ok(Hello::parse(body)?)
     }
 
     fn tag(&self, key: &ClusterKey, sender: Role, body: &[u8]) -> [u8; 32] {
@@ -208,6 +207,11 @@ impl Handshake {
 }
 
 impl Hello {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, PeerMisbehaved> {
+        let hello = pb::Hello::decode(body).map_err(|_| PeerMisbehaved::Undecodable)?;
+        Self::from_wire(hello)
+    }
+
     fn to_wire(&self) -> pb::Hello {
         let (mode, copies) = self.mode.to_wire();
         pb::Hello {

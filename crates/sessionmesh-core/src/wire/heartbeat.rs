@@ -78,7 +78,7 @@ impl Heartbeat {
         Self::parse(body).ok_or(HeartbeatRejected::Undecodable)
     }
 
-    fn parse(body: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let heartbeat = pb::Heartbeat::decode(body).ok()?;
         Some(Self {
             boot: BootId::new(heartbeat.boot)?,

@@ -91,7 +91,7 @@ fn frames() -> Vec<Frame> {
         Frame::Ping(1),
         Frame::Pong(1),
         Frame::Members(Vec::from([contact])),
-        Frame::Standing(Standing { state: MemberState::Ready, view: 7, misses: true }),
+        Frame::Standing(Standing { state: MemberState::Ready, view: 7, misses: true, incomplete: true }),
         Frame::Leave,
         Frame::Verdict(None),
         Frame::Verdict(Some(refusal)),

@@ -191,6 +191,7 @@ mod tests {
             address: SocketAddr::from(([10, 0, 0, number], 4000)),
             mode: Mode::AllPeers,
             zone: None,
+            versions: PROTOCOL_VERSIONS,
         }
     }
 

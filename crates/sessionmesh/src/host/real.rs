@@ -19,6 +19,11 @@ pub(crate) type Hashing = foldhash::fast::RandomState;
 /// In how many parts the session table is: a scan rests in between.
 pub(crate) const TABLE_PARTS: usize = 256;
 
+/// What this node speaks.
+pub(crate) fn protocol_versions() -> (u32, u32) {
+    sessionmesh_core::wire::PROTOCOL_VERSIONS
+}
+
 /// Time since boot, sleep included: a node that was suspended must know it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn mono() -> Instant {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sessionmesh::{AckLevel, Committed, SessionId};
 
 use crate::cluster::{Node, Run};
-use crate::history::{OpId, Outcome, Session, Stamp, op_of};
+use crate::history::{OpId, Outcome, Session, Stamp, Write, op_of};
 
 pub(crate) fn at_acknowledgement(
     run: &Run,
@@ -19,14 +19,19 @@ pub(crate) fn at_acknowledgement(
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
     let outcome = committed.outcome;
     let have = usize::from(outcome.have.min(outcome.want));
-    let removal =
-        run.history(|history| history.session(id).writes.get(&op).is_none_or(|write| write.removal));
-    // Past a gap a write is applied and the version stays: then the value itself tells, if it is not
-    // overwritten yet, and a removal not at all.
+    let (write, older) = run.history(|history| {
+        let session = history.session(id);
+        (session.writes.get(&op).cloned(), ancestors(session, op))
+    });
+    // Past a gap a write is applied and the version stays: then the value itself tells, unless it is something
+    // older than what was overwritten. A removal does not tell.
     let has = |node: &Node| {
         let whole = || node.cluster.copy_of(id).is_some_and(|copy| !copy.partial);
-        let value = || node.cluster.values_of(id).values().any(|value| op_of(value) == Some(op));
-        stamp.is_in(node, id) || removal || whole() && value()
+        let applied = |write: &Write| {
+            let there = node.cluster.values_of(id).get(&write.attribute).and_then(|value| op_of(value));
+            write.removal || there.is_some_and(|there| !older.contains(&there))
+        };
+        stamp.is_in(node, id) || whole() && write.as_ref().is_none_or(applied)
     };
     let nodes = run.nodes();
     // Over meanwhile: whoever had it may have handed its end on.

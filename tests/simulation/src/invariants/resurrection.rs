@@ -36,6 +36,8 @@ pub(crate) fn written(run: &Run, id: &SessionId, boot: BootId) {
 }
 
 fn seen(run: &Run, id: &SessionId, boot: BootId, what: &str) {
+    // It may have forgotten everything since it was last heard.
+    run.listen();
     run.history(|history| {
         if history.session(id).told_over.contains(&boot) {
             history.violated(

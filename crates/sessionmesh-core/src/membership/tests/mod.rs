@@ -9,7 +9,7 @@ use std::{format, vec};
 
 use super::*;
 use crate::placement::Mode;
-use crate::wire::{Heartbeat, RefusalReason};
+use crate::wire::{Heartbeat, PROTOCOL_VERSIONS, RefusalReason};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 use world::{World, address};
 
@@ -50,6 +50,7 @@ in_both_modes! {
     no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
+    who_founded_and_whom_it_told_miss_others_for_the_horizon
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -425,6 +426,7 @@ fn a_node_that_became_ready_while_it_shook_hands_still_drives_its_pass() {
             address: address(port),
             mode: Mode::AllPeers,
             zone: None,
+            versions: PROTOCOL_VERSIONS,
         };
         Node::new(me, MembershipConfig::default(), Instant::ZERO)
     };
@@ -548,6 +550,7 @@ fn when_two_sides_of_a_cut_meet_nobody_answers_from_memory_before_they_have_comp
             address: address(port),
             mode: BACKUP,
             zone: None,
+            versions: PROTOCOL_VERSIONS,
         };
         let mut node = Node::new(me, MembershipConfig::default(), Instant::ZERO);
         node.handle_timeout(Instant::ZERO + Duration::from_secs(3));
@@ -568,4 +571,23 @@ fn when_two_sides_of_a_cut_meet_nobody_answers_from_memory_before_they_have_comp
     let done = PassDone { role: PassRole::Driver, view: node.view().serial(), agreed: true };
     node.handle_pass_done(other.me().boot, done, later);
     assert!(ids().all(|id| node.view().may_serve(&id)));
+}
+
+fn who_founded_and_whom_it_told_miss_others_for_the_horizon(mode: Mode) {
+    let mut world = World::new(mode);
+    let horizon = Duration::from_secs(90);
+    let config = MembershipConfig { horizon, ..MembershipConfig::default() };
+    let founder = world.start_with("n1", 4_001, 10, config.clone(), mode);
+    world.run(Duration::from_secs(4));
+    let joiner = world.start_with("n2", 4_002, 20, config, mode);
+    world.run(Duration::from_secs(4));
+    assert!(world.processes[founder].node.misses_members(), "it may have founded within a cut");
+    assert!(world.processes[joiner].node.misses_members(), "it was told");
+    let (boot, now) = (world.processes[founder].node.me().boot, world.now);
+    world.processes[joiner].node.handle_leave(boot, now);
+    world.kill(founder);
+    world.run(horizon - Duration::from_secs(1));
+    assert!(world.processes[joiner].node.misses_members(), "what the founder did not know, nobody knows");
+    world.run(Duration::from_secs(2));
+    assert!(!world.processes[joiner].node.misses_members());
 }

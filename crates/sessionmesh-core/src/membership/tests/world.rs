@@ -9,7 +9,7 @@ use std::format;
 
 use super::super::*;
 use crate::placement::Mode;
-use crate::wire::{Heartbeat, Hello, Refusal, RefusalReason};
+use crate::wire::{Heartbeat, Hello, PROTOCOL_VERSIONS, Refusal, RefusalReason};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 
 const MS: Duration = Duration::from_millis(1);
@@ -83,8 +83,14 @@ impl World {
         mode: Mode,
     ) -> usize {
         let boot = BootId::new(boot).unwrap();
-        let me =
-            Identity { boot, name: NodeName::new(name).unwrap(), address: address(port), mode, zone: None };
+        let me = Identity {
+            boot,
+            name: NodeName::new(name).unwrap(),
+            address: address(port),
+            mode,
+            zone: None,
+            versions: PROTOCOL_VERSIONS,
+        };
         self.processes.push(Process {
             node: Node::new(me, config, self.now),
             running: true,

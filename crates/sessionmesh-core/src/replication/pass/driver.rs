@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::responder::{apply, approximate_bytes, lacked};
+use super::responder::{apply, approximate_bytes, is_over, lacked};
 use super::summary::Summary;
 use super::{BATCH_BYTES, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
@@ -257,6 +257,11 @@ impl PassDriver {
                 self.their_strays = next.map(Some);
             }
             (Asked::Pushed, ReplyStep::Done) => {}
+            (Asked::Pushed, ReplyStep::Records(ends, None)) => {
+                for end in ends {
+                    apply(table, clock, end, now);
+                }
+            }
             (Asked::Closed, ReplyStep::Done) => self.done = true,
             _ => return Err(PeerMisbehaved::Unexpected("pass reply")),
         }
@@ -321,7 +326,13 @@ impl PassDriver {
         };
         self.stats.pulled += 1;
         apply(table, clock, record, now);
-        let Some(their_digest) = self.theirs.remove(&id) else { return };
+        let Some(their_digest) = self.theirs.remove(&id) else {
+            // A stray of theirs that is over: they must hear of it, whoever else holds it has perhaps forgotten.
+            if their_version.is_some() && is_over(&id, table) {
+                self.pushes.push_back((id, None));
+            }
+            return;
+        };
         let (digest, version) = table.read(&id, |record| match record {
             Some(record @ Record::Held(state)) => (Some(record.digest()), Some(state.version().clone())),
             Some(record) => (Some(record.digest()), None),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::summary::Summary;
 use super::{BATCH_BYTES, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
-use crate::session::{Difference, Record, RecordUpdate};
+use crate::session::{Difference, EndCause, Record, RecordUpdate};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, ReplyStep};
 use crate::{HybridClock, Now, SessionId};
 
@@ -56,10 +56,17 @@ impl PassResponder {
             PassStep::Pull(wants) => self.pull(&wants, table, now),
             PassStep::Range(prefix, after) => self.range(prefix, after, table, now),
             PassStep::Push(records) => {
+                let mut ends = Vec::new();
                 for record in records {
+                    let id = record.id;
+                    let is_live = matches!(record.difference, Difference::State(_));
                     apply(table, clock, record, now);
+                    // It was over here: the driver must hear of it.
+                    if is_live && is_over(&id, table) {
+                        ends.extend(table.read(&id, |record| record?.update(id, None, now.mono)));
+                    }
                 }
-                ReplyStep::Done
+                if ends.is_empty() { ReplyStep::Done } else { ReplyStep::Records(ends, None) }
             }
             PassStep::Offer(entries) => {
                 if entries.len() > STRAYS_PER_STEP {
@@ -123,6 +130,12 @@ pub(super) fn lacked((id, digest): (SessionId, u64), table: &impl Table) -> Opti
         };
         Some(PassWant { id, version })
     })
+}
+
+/// Whether a session was ended for good.
+pub(super) fn is_over(id: &SessionId, table: &impl Table) -> bool {
+    let is_final = |record: &Record| record.end().is_some_and(|end| end.cause == EndCause::Destroyed);
+    table.read(id, |record| record.is_some_and(is_final))
 }
 
 pub(super) fn apply(table: &impl Table, clock: &HybridClock, record: RecordUpdate, now: Now) {

@@ -26,6 +26,7 @@ pub(crate) use bound::Bound;
 pub(crate) use datagram::{Datagrams, UdpSocket};
 pub use inspection::{Copy, Inspection};
 pub use net::Cable;
+pub use sessionmesh_core::wire::PROTOCOL_VERSIONS;
 pub(crate) use stream::{TcpListener, TcpStream};
 pub use world::{Host, HostId, World};
 
@@ -37,6 +38,10 @@ pub(crate) type Hashing = foldhash::fast::FixedState;
 
 pub(crate) fn mono() -> Instant {
     world::mono()
+}
+
+pub(crate) fn protocol_versions() -> (u32, u32) {
+    world::current().versions()
 }
 
 pub(crate) fn wall_ms() -> u64 {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sessionmesh_core::Instant;
+use sessionmesh_core::wire::PROTOCOL_VERSIONS;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::net::Network;
@@ -86,6 +87,8 @@ struct State {
     parked: Vec<Waker>,
     tasks: Vec<AbortHandle>,
     wall: Wall,
+    /// What the installed program speaks, if it is not the one that ships.
+    versions: Option<(u32, u32)>,
     started: Option<(Instant, u64)>,
 }
 
@@ -123,6 +126,15 @@ impl Host {
         wall_then + (mono() - mono_then).as_millis() as u64
     }
 
+    pub(super) fn versions(&self) -> (u32, u32) {
+        self.state().versions.unwrap_or(PROTOCOL_VERSIONS)
+    }
+
+    /// Installs a program that speaks these protocol versions; the next start runs it.
+    pub fn install(&self, versions: (u32, u32)) {
+        self.state().versions = Some(versions);
+    }
+
     /// Sets the wall clock forward or back.
     pub fn step_clock(&self, by_ms: i64) {
         self.state().wall.offset_ms += by_ms;
@@ -146,6 +158,14 @@ impl Host {
             state.tasks.retain(|task| !task.is_finished());
         }
         handle
+    }
+
+    /// Runs a function of the process on this host.
+    pub fn run<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        let outer = CURRENT.replace(Some(self.clone()));
+        let result = f();
+        CURRENT.set(outer);
+        result
     }
 
     /// SIGSTOP: no task runs, clocks and the kernel do.
@@ -204,10 +224,8 @@ impl<F: Future> Future for OnHost<F> {
                 return Poll::Pending;
             }
         }
-        let outer = CURRENT.replace(Some(self.host.clone()));
-        let polled = self.future.as_mut().poll(context);
-        CURRENT.set(outer);
-        polled
+        let host = self.host.clone();
+        host.run(|| self.future.as_mut().poll(context))
     }
 }
 

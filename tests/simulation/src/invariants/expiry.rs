@@ -1,0 +1,70 @@
+//! G9: sessions end by idleness in time, not before it; each end is announced.
+
+use std::time::Duration;
+
+use sessionmesh::{End, EndCause, SessionId};
+
+use crate::cluster::{Node, Run};
+
+/// A node has told its application that a session is over.
+pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
+    let (now, idle) = (run.elapsed(), run.scenario().idle);
+    let troubled = run.is_troubled();
+    run.history(|history| {
+        let session = history.session(id);
+        session.announced.push((node.boot, end));
+        let rested = now.saturating_sub(session.accessed_at);
+        if end.cause == EndCause::Expired && rested < idle && !troubled {
+            history.violated(
+                "expiry",
+                format_args!("{id:?} expired on {} {rested:?} after an access, not {idle:?}", node.boot),
+            );
+        }
+    });
+}
+
+/// Nobody asks for anything any more: what is idle ends.
+pub(crate) async fn at_the_end(run: &Run) {
+    let scenario = run.scenario();
+    if !scenario.has_short_idle() {
+        return;
+    }
+    let mut live = Vec::new();
+    for node in run.nodes() {
+        node.cluster.for_each_copy(|id, copy| live.extend((copy.end.is_none()).then_some(*id)));
+    }
+    let until = run.elapsed() + scenario.idle + scenario.latest_end();
+    while run.elapsed() < until {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        run.listen();
+    }
+    for node in run.nodes() {
+        node.cluster.for_each_end(|id, end| {
+            if end.is_none() {
+                run.history(|history| {
+                    history.violated("expiry", format_args!("{id:?} lives on {} past its time", node.boot));
+                });
+            }
+        });
+    }
+    let calm = scenario.calm.is_none() && scenario.lost_per_mille == 0;
+    run.history(|history| {
+        let mut wrong = Vec::new();
+        for (id, session) in &history.sessions {
+            // Otherwise it may have expired on one side of a cut and been used on the other.
+            if calm && session.announced.len() > 1 {
+                wrong.push(format!("{id:?}: its end was announced {} times", session.announced.len()));
+            }
+        }
+        for id in live {
+            // A copy that somebody visited may have lived on after a change of id, which announces nothing.
+            let session = history.session(&id);
+            if session.announced.is_empty() && !session.may_be_over {
+                wrong.push(format!("{id:?}: its end was announced to nobody"));
+            }
+        }
+        for wrong in wrong {
+            history.violated("expiry", wrong);
+        }
+    });
+}
