@@ -24,6 +24,11 @@ impl Stamp {
         (hlc > 0).then_some(Self { boot, hlc })
     }
 
+    /// Whether a node has it for good.
+    pub(crate) fn is_kept_by(self, node: &Node, id: &SessionId) -> bool {
+        self.is_in(node, id) && node.cluster.copy_of(id).is_some_and(|copy| !copy.idle_visit)
+    }
+
     /// Whether a node has it, or knows that the session is over.
     pub(crate) fn is_in(self, node: &Node, id: &SessionId) -> bool {
         node.cluster.copy_of(id).is_some_and(|copy| {
@@ -133,7 +138,7 @@ impl History {
         let mut forgiven = 0;
         for (id, session) in &mut self.sessions {
             let lost = |stamp: Option<Stamp>| {
-                stamp.is_none_or(|stamp| !live.iter().any(|node| stamp.is_in(node, id)))
+                stamp.is_none_or(|stamp| !live.iter().any(|node| stamp.is_kept_by(node, id)))
             };
             for write in session.writes.values_mut() {
                 if write.outcome == (Outcome::Done { promised: true }) && lost(write.stamp) {

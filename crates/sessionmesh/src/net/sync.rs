@@ -130,6 +130,7 @@ impl Sync {
     async fn start(&mut self) -> Result<(), PeerMisbehaved> {
         self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Driver));
         self.next += 1;
+        tracing::debug!(node = %self.mesh.me.name, member = %self.peer.name, pass = self.next, "pass begins");
         let (view, summary) = self.summary().await;
         let side = PassDriver::new(summary);
         self.driving = Some(Pass { number: self.next, side, view, agreed: true });
@@ -174,7 +175,7 @@ impl Sync {
         add(&counters.pass_records_pulled, stats.pulled);
         add(&counters.pass_records_pushed, stats.pushed);
         add(&counters.pass_strays, stats.strays);
-        tracing::debug!(member = %self.peer.name, ?stats, "pass done");
+        tracing::debug!(node = %mesh.me.name, member = %self.peer.name, pass = self.next, ?stats, "pass done");
         if let Some(Pass { side, view, agreed, .. }) = self.driving.take() {
             self.done(PassRole::Driver, &view, agreed, side.strays()).await;
         }
@@ -229,6 +230,7 @@ impl Sync {
     fn give_up(&mut self) {
         self.driving = None;
         count(&self.mesh.counters.passes_failed);
+        tracing::debug!(node = %self.mesh.me.name, member = %self.peer.name, pass = self.next, "pass came to nothing");
         if self.peer.outbox_on(self.link, |outbox| outbox.pass_failed(PassRole::Driver)).is_some() {
             self.mesh.tell(Input::PassFailed(self.peer.boot));
         }

@@ -36,6 +36,8 @@ pub struct Copy {
     pub partial: bool,
     /// Whether it belongs here.
     pub belongs: bool,
+    /// A visitor's, with nothing in it that its holders did not have: it may go at any time.
+    pub idle_visit: bool,
     /// Over what holders must agree on.
     pub digest: u64,
 }
@@ -58,14 +60,12 @@ impl Cluster {
 
     /// What it has of one session.
     pub fn copy_of(&self, id: &SessionId) -> Option<Copy> {
-        let belongs = self.mesh().routes.current().view.i_hold(id);
-        self.mesh().table.read(id, |record| record.map(|record| copy(record, belongs)))
+        self.mesh().table.read(id, |record| record.map(|record| self.copy(id, record)))
     }
 
     /// What it has of each.
     pub fn for_each_copy(&self, mut f: impl FnMut(&SessionId, Copy)) {
-        let routes = self.mesh().routes.current();
-        self.mesh().table.for_each(|id, record| f(id, copy(record, routes.view.i_hold(id))));
+        self.mesh().table.for_each(|id, record| f(id, self.copy(id, record)));
     }
 
     /// The ends that it has, and the sessions that it could serve: cheaper than copies.
@@ -87,18 +87,20 @@ impl Cluster {
             Some(Record::Ended(_)) | None => BTreeMap::new(),
         })
     }
-}
 
-fn copy(record: &Record, belongs: bool) -> Copy {
-    let version = match record {
-        Record::Held(state) => state.version().clone(),
-        Record::Ended(_) => Version::default(),
-    };
-    Copy {
-        version,
-        end: record.end().map(|end| end.cause),
-        partial: record.is_partial(),
-        belongs,
-        digest: record.digest(),
+    fn copy(&self, id: &SessionId, record: &Record) -> Copy {
+        let routes = &self.mesh().routes;
+        let version = match record {
+            Record::Held(state) => state.version().clone(),
+            Record::Ended(_) => Version::default(),
+        };
+        Copy {
+            version,
+            end: record.end().map(|end| end.cause),
+            partial: record.is_partial(),
+            belongs: routes.current().view.i_hold(id),
+            idle_visit: routes.strays(|strays| strays.is_clean(id, |wait| wait.is_everywhere())),
+            digest: record.digest(),
+        }
     }
 }

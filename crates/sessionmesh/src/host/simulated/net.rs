@@ -12,6 +12,9 @@ use super::datagram::Inbox;
 use super::stream::{Acceptor, Pipe};
 use super::world::{HostId, lock};
 
+/// How long a connection waits at most to send again what was held up.
+const RESEND_DELAY: Duration = Duration::from_millis(200);
+
 /// One direction of the way from one host to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Cable {
@@ -105,6 +108,14 @@ impl Network {
         Instant::now() + cable.delay + jitter + Duration::from_micros(paced)
     }
 
+    /// When whatever is on its way arrives at the latest; `None` if the cable is slow.
+    pub(super) fn latest_arrival(&self, from: HostId, to: HostId) -> Option<Instant> {
+        let cable = self.state_of(from, to);
+        // As much again for what a cut held up, which is sent again a little later.
+        let most = cable.delay + cable.jitter + RESEND_DELAY;
+        (cable.bytes_per_s == 0).then(|| Instant::now() + most)
+    }
+
     /// When a datagram that is sent now arrives: not at all, once or twice.
     pub(super) fn arrivals(&self, from: HostId, to: HostId) -> Vec<Instant> {
         let cable = self.state_of(from, to);
@@ -130,7 +141,7 @@ impl Network {
 
     /// How long a connection waits to send again what was held up.
     pub(super) fn resend_delay(&self) -> Duration {
-        self.up_to(Duration::from_millis(200))
+        self.up_to(RESEND_DELAY)
     }
 
     pub(super) fn free_port(&self) -> u16 {

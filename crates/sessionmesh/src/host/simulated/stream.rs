@@ -118,6 +118,15 @@ impl Pipe {
             flow.last_at = flow.last_at.max(Some(again));
             flow.ended_at = flow.ended_at.map(|at| at.max(again));
         }
+        // What crept over a slow cable does so no longer once that is mended.
+        let latest = self.net.latest_arrival(self.from, self.to);
+        if let Some(latest) = latest.filter(|latest| flow.last_at > Some(*latest)) {
+            for (at, _) in &mut flow.chunks {
+                *at = (*at).min(latest);
+            }
+            flow.last_at = Some(latest);
+            flow.ended_at = flow.ended_at.map(|at| at.min(latest));
+        }
         flow.chunks.front().map(|(at, _)| *at).or(flow.ended_at)
     }
 
