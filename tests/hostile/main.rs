@@ -31,6 +31,7 @@ fn hello(boot: u64, versions: (u32, u32)) -> Hello {
         members: Vec::new(),
         side: Side::default(),
         forgotten: Vec::new(),
+        absent: Vec::new(),
     }
 }
 

@@ -162,6 +162,8 @@ fn leave(run: &Run, host: HostId) {
         let Ok(left) = left.await else { return };
         run.say(format_args!("host {host}: has left, {left:?}"));
         run.count(if left.is_ok() { "leaves" } else { "leaves that gave up" });
+        // The process ends.
+        run.host(host).kill();
         run.gone(host, true);
         run.start(host, false).await;
     });

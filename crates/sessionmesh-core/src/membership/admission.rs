@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -9,7 +10,7 @@ use super::action::{Action, Fatal, LinkId};
 use super::dials::SeedState;
 use super::member::{Link, LinkRank, Member, MemberState, PassState};
 use super::node::Node;
-use crate::wire::{Hello, Refusal, RefusalReason, Role};
+use crate::wire::{Absent, Hello, Refusal, RefusalReason, Role};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 
 #[derive(Clone, Debug)]
@@ -210,6 +211,14 @@ impl Node {
         if self.state == MemberState::Joining {
             self.lost.inherit(&hello.forgotten);
         }
+        // It may be gone before they are: a node that starts within a cut must know who is beyond it.
+        let unknown = |absent: &&Absent| {
+            absent.boot != self.me.boot
+                && !self.members.contains_key(&absent.boot)
+                && !self.over.contains_key(&absent.boot)
+        };
+        let absent: Vec<Absent> = hello.absent.iter().filter(unknown).cloned().collect();
+        self.lost.inherit_absent(absent, now);
         let sighting = self.sightings.remove(&boot);
         // A joiner drives; of two others the lower boot. A Hello that still said "joining" may have
         // been sent: the other side counts on it then, and one pass too many does no harm.

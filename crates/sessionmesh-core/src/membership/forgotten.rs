@@ -9,23 +9,40 @@ use core::time::Duration;
 use super::action::Action;
 use super::member::{Member, MemberState};
 use super::node::Node;
-use crate::wire::{Hello, Refusal, RefusalReason, Side};
+use crate::wire::{Absent, Hello, Refusal, RefusalReason, Side};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 
 /// The most boots remembered of either kind.
 const MAX_BOOTS: usize = 1_024;
+/// The most that a Hello tells of who is missed.
+const MAX_ABSENT: usize = 64;
 
 /// Members dropped that did not leave, and those that stayed away for the horizon.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lost {
-    away: BTreeMap<BootId, (NodeName, Instant)>,
+    away: BTreeMap<BootId, Away>,
     forgotten: BTreeSet<BootId>,
+}
+
+/// A member that is missed.
+#[derive(Clone, Debug)]
+struct Away {
+    name: NodeName,
+    /// Since when this node counts, and for how long it had been silent then: a host's clock may be younger.
+    since: Instant,
+    before: Duration,
+}
+
+impl Away {
+    fn silent(&self, now: Instant) -> Duration {
+        self.before + (now - self.since)
+    }
 }
 
 impl Lost {
     pub(super) fn dropped(&mut self, boot: BootId, name: NodeName, now: Instant) {
         if self.away.len() < MAX_BOOTS {
-            self.away.insert(boot, (name, now));
+            self.away.insert(boot, Away { name, since: now, before: Duration::ZERO });
         }
     }
 
@@ -36,14 +53,14 @@ impl Lost {
 
     /// Somebody in the view hears it.
     pub(super) fn heard(&mut self, boot: BootId, now: Instant) {
-        if let Some((_, at)) = self.away.get_mut(&boot) {
-            *at = now;
+        if let Some(away) = self.away.get_mut(&boot) {
+            (away.since, away.before) = (now, Duration::ZERO);
         }
     }
 
     /// A node was admitted: it is back, and an earlier start of it never will be.
     pub(super) fn admitted(&mut self, boot: BootId, name: &NodeName) {
-        self.away.retain(|away, (away_name, _)| *away != boot && away_name != name);
+        self.away.retain(|away_boot, away| *away_boot != boot && away.name != *name);
         self.forgotten.remove(&boot);
     }
 
@@ -58,9 +75,35 @@ impl Lost {
         self.forgotten.extend(forgotten.iter().take(room));
     }
 
+    /// Whom the others miss, a joiner misses too.
+    pub(super) fn inherit_absent(&mut self, absent: Vec<Absent>, now: Instant) {
+        for Absent { boot, name, silent } in absent.into_iter().take(MAX_ABSENT) {
+            if self.away.len() < MAX_BOOTS && !self.forgotten.contains(&boot) {
+                self.away.entry(boot).or_insert(Away { name, since: now, before: silent });
+            }
+        }
+    }
+
+    pub(super) fn absent(&self, now: Instant) -> Vec<Absent> {
+        let absent = |(boot, away): (&BootId, &Away)| Absent {
+            boot: *boot,
+            name: away.name.clone(),
+            silent: away.silent(now),
+        };
+        self.away.iter().take(MAX_ABSENT).map(absent).collect()
+    }
+
+    /// Whether a node that has forgotten these was on the other side of a long cut: both sides have lost somebody
+    /// for good, and nobody in common. Of the nodes that were cut off from each other perhaps none is left.
+    fn has_forgotten_others(&self, theirs: &[BootId]) -> bool {
+        !self.forgotten.is_empty()
+            && !theirs.is_empty()
+            && !theirs.iter().any(|boot| self.forgotten.contains(boot))
+    }
+
     pub(super) fn expire(&mut self, now: Instant, horizon: Duration) {
         let over: Vec<BootId> =
-            self.away.iter().filter(|(_, (_, at))| now - *at >= horizon).map(|(boot, _)| *boot).collect();
+            self.away.iter().filter(|(_, away)| away.silent(now) >= horizon).map(|(boot, _)| *boot).collect();
         for boot in over {
             self.away.remove(&boot);
             if self.forgotten.len() < MAX_BOOTS {
@@ -70,8 +113,8 @@ impl Lost {
     }
 
     pub(super) fn shift(&mut self, by: Duration) {
-        for (_, at) in self.away.values_mut() {
-            *at += by;
+        for away in self.away.values_mut() {
+            away.since += by;
         }
     }
 
@@ -115,7 +158,8 @@ impl Node {
                 || format!("{me} joins only one of two sides that were cut off for longer than the horizon");
             return if waits { refusal(detail()) } else { None };
         }
-        if !they_are && !hello.forgotten.contains(&self.me.boot) {
+        let i_am = hello.forgotten.contains(&self.me.boot);
+        if !they_are && !i_am && !self.lost.has_forgotten_others(&hello.forgotten) {
             return None;
         }
         let i_yield = self.side().yields_to(hello.side);

@@ -189,6 +189,7 @@ impl Node {
             members: self.contacts(),
             side: self.side(),
             forgotten: self.lost.forgotten(),
+            absent: self.lost.absent(self.last_tick),
             probe: false,
             // The driver's: the core has no clock.
             clock_ms: 0,

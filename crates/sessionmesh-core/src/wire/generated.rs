@@ -72,6 +72,19 @@ pub struct Hello {
     /// The sender's wall clock when it said this, in milliseconds since 1970. Shown to operators, nothing more.
     #[prost(uint64, tag = "17")]
     pub clock_ms: u64,
+    /// Members that were dropped, did not leave and have not come back, and are not yet forgotten.
+    #[prost(message, repeated, tag = "18")]
+    pub absent: ::prost::alloc::vec::Vec<Absent>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Absent {
+    #[prost(fixed64, tag = "1")]
+    pub boot: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Since anybody in the view heard it, when sent.
+    #[prost(uint64, tag = "3")]
+    pub silent_ms: u64,
 }
 /// The answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -7,6 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use bytes::Bytes;
 use constant_time_eq::constant_time_eq;
@@ -26,7 +27,7 @@ pub const PREAMBLE_BYTES: usize = 32;
 pub const SEAL_BYTES: usize = 2 + 32;
 const MAGIC: &[u8; 4] = b"SML1";
 const NONCE_BYTES: usize = 24;
-const MAX_HELLO_BYTES: usize = 16 << 10;
+const MAX_HELLO_BYTES: usize = 24 << 10;
 
 /// The fixed header.
 pub type Preamble = [u8; PREAMBLE_BYTES];
@@ -67,10 +68,38 @@ pub struct Hello {
     pub side: Side,
     /// Boots that nobody on its side has heard for the horizon.
     pub forgotten: Vec<BootId>,
+    /// Members that its side misses, not yet forgotten.
+    pub absent: Vec<Absent>,
     /// It asks who is there, and is not to be admitted.
     pub probe: bool,
     /// Its wall clock as it said this, in milliseconds since 1970. Decides nothing.
     pub clock_ms: u64,
+}
+
+/// A member that was dropped, did not leave and has not come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Its boot.
+    pub boot: BootId,
+    /// Its name.
+    pub name: NodeName,
+    /// Since anybody on its former side heard it.
+    pub silent: Duration,
+}
+
+impl Absent {
+    fn to_wire(&self) -> pb::Absent {
+        let silent_ms = u64::try_from(self.silent.as_millis()).unwrap_or(u64::MAX);
+        pb::Absent { boot: self.boot.get(), name: self.name.as_str().into(), silent_ms }
+    }
+
+    fn from_wire(absent: pb::Absent) -> Result<Self, PeerMisbehaved> {
+        Ok(Self {
+            boot: BootId::new(absent.boot).ok_or(PeerMisbehaved::Invalid("boot"))?,
+            name: NodeName::new(&absent.name).map_err(|_| PeerMisbehaved::Invalid("name"))?,
+            silent: Duration::from_millis(absent.silent_ms),
+        })
+    }
 }
 
 /// One side of a cut, as a node on it sees it: of two, the smaller yields.
@@ -230,6 +259,7 @@ impl Hello {
             view_size: self.side.size,
             view_lowest: self.side.lowest.map_or(0, BootId::get),
             forgotten: self.forgotten.iter().map(|boot| boot.get()).collect(),
+            absent: self.absent.iter().map(Absent::to_wire).collect(),
             probe: self.probe,
             clock_ms: self.clock_ms,
         }
@@ -248,6 +278,7 @@ impl Hello {
             dial: hello.dial,
             side: Side { size: hello.view_size, lowest: BootId::new(hello.view_lowest) },
             forgotten: hello.forgotten.iter().filter_map(|boot| BootId::new(*boot)).collect(),
+            absent: hello.absent.into_iter().map(Absent::from_wire).collect::<Result<_, _>>()?,
             probe: hello.probe,
             clock_ms: hello.clock_ms,
             members: hello.members.into_iter().map(Contact::from_wire).collect::<Result<_, _>>()?,
@@ -315,6 +346,7 @@ mod tests {
             members: Vec::new(),
             side: Side::default(),
             forgotten: Vec::new(),
+            absent: Vec::new(),
             probe: false,
             clock_ms: 1,
         }

@@ -25,7 +25,7 @@ pub use frame::{
     PassWant, Prefix, PrefixSums, ReplyStep, Standing,
 };
 pub use handshake::{
-    Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
+    Absent, Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
 };
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
 pub use probe::Probe;

@@ -194,6 +194,7 @@ fn hello(me: &Identity) -> Hello {
         members: Vec::new(),
         side: Side::default(),
         forgotten: Vec::new(),
+        absent: Vec::new(),
         probe: true,
         clock_ms: 0,
     }

@@ -16,6 +16,10 @@ pub(crate) fn at_acknowledgement(
     level: AckLevel,
     committed: &Committed,
 ) {
+    // It may have died, or forgotten everything, between the write and its answer.
+    if run.has_lost_a_node_lately() {
+        run.lose();
+    }
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
     let outcome = committed.outcome;
     let have = usize::from(outcome.have.min(outcome.want));
