@@ -63,7 +63,7 @@ pub fn messages(data: &[u8]) {
                 if matches!(step, PassStep::Open) {
                     responder = PassResponder::new(Summary::collect(&table, |_, _| Share::Both));
                 }
-                let _ = responder.handle(step, &table, &clock, now());
+                let _ = responder.handle(step, &table, &clock, now(), |_| ());
             }
             frame if frame.is_data() => {
                 let received = receive(&table, &clock, &mut inbox, frame, now(), |_| ());
@@ -117,7 +117,7 @@ pub fn replies(data: &[u8]) {
             Frame::Record(record) => ReplyStep::Records(vec![record], None),
             _ => ReplyStep::Done,
         };
-        if driver.handle_reply(step, &table, &clock, now()).is_err() {
+        if driver.handle_reply(step, &table, &clock, now(), |_| ()).is_err() {
             return;
         }
     }

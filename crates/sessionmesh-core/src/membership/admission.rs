@@ -247,6 +247,7 @@ impl Node {
             pass,
             next_pass_at: now,
             pass_again: false,
+            disagreed: false,
         });
         if let Some(old) = member.link.replace(Link { id: link, rank: candidate.rank }) {
             self.actions.push_back(Action::Close { link: old.id });

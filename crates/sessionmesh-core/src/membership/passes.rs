@@ -88,6 +88,7 @@ impl Node {
             if settles {
                 let again = core::mem::take(&mut member.pass_again) || !counts;
                 member.pass = if again { PassState::Due } else { PassState::Done };
+                member.disagreed = counts && !agreed && self.me.mode != Mode::AllPeers;
                 if !counts {
                     member.next_pass_at = now + self.config.tick();
                 }
@@ -120,6 +121,15 @@ impl Node {
 
     /// Passes run one at a time: the first brings a joiner everything, the others then move little.
     pub(super) fn start_pass(&mut self, now: Instant) {
+        let view = self.view.hash();
+        for member in self.members.values_mut() {
+            // What each holds for the other could not be handed over before.
+            if member.disagreed && member.pass == PassState::Done && member.view == Some(view) {
+                member.disagreed = false;
+                member.pass = PassState::Due;
+                member.next_pass_at = now;
+            }
+        }
         let runs = |member: &Member| matches!(member.pass, PassState::Running | PassState::Round);
         let running = self.members.values().any(runs);
         if running {
@@ -127,7 +137,6 @@ impl Node {
         }
         // A view changes everywhere within milliseconds: to compare before would move what need not be.
         let hasty = self.me.mode != Mode::AllPeers && now - self.view_changed_at < self.config.frequency;
-        let view = self.view.hash();
         let able = |member: &&mut Member| {
             let agrees = !hasty || member.view.is_none_or(|theirs| theirs == view);
             member.link.is_some() && now >= member.next_pass_at && agrees

@@ -161,7 +161,9 @@ impl Sync {
         }
         let begun = host::mono();
         pass.hear(reply.view);
-        pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now())?;
+        // A member with another view may send what does not belong here.
+        let note = |id: &SessionId| mesh.note_arrival(id);
+        pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now(), note)?;
         if !pass.side.is_done() {
             self.ask();
             self.pace.rest(&self.mesh, host::mono() - begun).await;
@@ -195,7 +197,8 @@ impl Sync {
         let reply = match &mut self.answering {
             Some(pass) if pass.number == number => {
                 pass.hear(their_view);
-                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now())?
+                let note = |id: &SessionId| self.mesh.note_arrival(id);
+                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now(), note)?
             }
             _ => ReplyStep::Unknown,
         };

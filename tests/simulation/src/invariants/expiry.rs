@@ -39,8 +39,9 @@ pub(crate) async fn at_the_end(run: &Run) {
         run.listen();
     }
     for node in run.nodes() {
-        node.cluster.for_each_end(|id, end| {
-            if end.is_none() {
+        node.cluster.for_each_copy(|id, copy| {
+            // One who does not hold it serves it only as its holders have it.
+            if copy.end.is_none() && copy.belongs {
                 run.history(|history| {
                     history.violated("expiry", format_args!("{id:?} lives on {} past its time", node.boot));
                 });

@@ -174,7 +174,7 @@ impl PassDriver {
         records
     }
 
-    /// A reply came.
+    /// A reply came. `note` is called with the id of each record in it, under its session's lock.
     ///
     /// # Errors
     /// It does not answer what was asked.
@@ -184,6 +184,7 @@ impl PassDriver {
         table: &impl Table,
         clock: &HybridClock,
         now: Now,
+        note: impl Fn(&SessionId),
     ) -> Result<(), PeerMisbehaved> {
         let asked = self.asked.pop_front().ok_or(PeerMisbehaved::Unexpected("pass reply"))?;
         match (asked, reply) {
@@ -206,7 +207,7 @@ impl PassDriver {
             }
             (Asked::Records(ids), ReplyStep::Records(records, broke_off)) => {
                 for record in records {
-                    self.pull(record, table, clock, now);
+                    self.pull(record, table, clock, now, &note);
                 }
                 // A batch has its limit; the rest is asked for again.
                 if let Some(last) = broke_off {
@@ -223,7 +224,7 @@ impl PassDriver {
                 self.stats.pulled += records.len() as u64;
                 self.stats.differed += records.len() as u64;
                 for record in records {
-                    apply(table, clock, record, now);
+                    apply(table, clock, record, now, &note);
                 }
                 if next.is_some() {
                     self.ranges.push_back((prefix, next));
@@ -259,7 +260,7 @@ impl PassDriver {
             (Asked::Pushed, ReplyStep::Done) => {}
             (Asked::Pushed, ReplyStep::Records(ends, None)) => {
                 for end in ends {
-                    apply(table, clock, end, now);
+                    apply(table, clock, end, now, &note);
                 }
             }
             (Asked::Closed, ReplyStep::Done) => self.done = true,
@@ -318,14 +319,21 @@ impl PassDriver {
 
     /// A record that the other side had otherwise: join it, and send the result back if the other
     /// side lacks something of it.
-    fn pull(&mut self, record: RecordUpdate, table: &impl Table, clock: &HybridClock, now: Now) {
+    fn pull(
+        &mut self,
+        record: RecordUpdate,
+        table: &impl Table,
+        clock: &HybridClock,
+        now: Now,
+        note: &impl Fn(&SessionId),
+    ) {
         let id = record.id;
         let their_version = match &record.difference {
             Difference::State(state) => Some(state.version.clone()),
             Difference::Ended(_) => None,
         };
         self.stats.pulled += 1;
-        apply(table, clock, record, now);
+        apply(table, clock, record, now, note);
         let Some(their_digest) = self.theirs.remove(&id) else {
             // A stray of theirs that is over: they must hear of it, whoever else holds it has perhaps forgotten.
             if their_version.is_some() && is_over(&id, table) {

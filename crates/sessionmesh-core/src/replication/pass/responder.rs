@@ -26,7 +26,7 @@ impl PassResponder {
         self.summary.strays()
     }
 
-    /// The answer to one step. Records pushed are reported to `applied`.
+    /// The answer to one step. `note` is called with the id of each record pushed, under its session's lock.
     ///
     /// # Errors
     /// The peer asks for more than any correct one.
@@ -36,6 +36,7 @@ impl PassResponder {
         table: &impl Table,
         clock: &HybridClock,
         now: Now,
+        note: impl Fn(&SessionId),
     ) -> Result<ReplyStep, PeerMisbehaved> {
         let few = |prefixes: &[Prefix]| {
             let few = prefixes.len() <= PREFIXES_PER_REQUEST;
@@ -60,7 +61,7 @@ impl PassResponder {
                 for record in records {
                     let id = record.id;
                     let is_live = matches!(record.difference, Difference::State(_));
-                    apply(table, clock, record, now);
+                    apply(table, clock, record, now, &note);
                     // It was over here: the driver must hear of it.
                     if is_live && is_over(&id, table) {
                         ends.extend(table.read(&id, |record| record?.update(id, None, now.mono)));
@@ -138,10 +139,19 @@ pub(super) fn is_over(id: &SessionId, table: &impl Table) -> bool {
     table.read(id, |record| record.is_some_and(is_final))
 }
 
-pub(super) fn apply(table: &impl Table, clock: &HybridClock, record: RecordUpdate, now: Now) {
+pub(super) fn apply(
+    table: &impl Table,
+    clock: &HybridClock,
+    record: RecordUpdate,
+    now: Now,
+    note: &impl Fn(&SessionId),
+) {
     clock.observe(record.newest());
-    // What is still missing afterwards shows in the next pass.
-    let _ = table.with(&record.id, |slot| Record::apply_update(slot, record.difference, now.mono));
+    table.with(&record.id, |slot| {
+        note(&record.id);
+        // What is still missing afterwards shows in the next pass.
+        let _ = Record::apply_update(slot, record.difference, now.mono);
+    });
 }
 
 /// About how many bytes a record has on the wire.

@@ -271,7 +271,8 @@ impl Mesh {
                 let Some(Frame::PassRequest(request)) = decoded.unwrap() else {
                     panic!("a request comes out as one")
                 };
-                let step = answers.handle(request.step, &responder.table, &responder.clock, now).unwrap();
+                let step =
+                    answers.handle(request.step, &responder.table, &responder.clock, now, |_| ()).unwrap();
                 let reply = Frame::PassReply(crate::wire::PassReply { pass: 1, view: 0, step }).encode();
                 bytes += reply.len();
                 let decoded = FrameDecoder::new(responder.boot, FrameLimit::default())
@@ -282,7 +283,7 @@ impl Mesh {
                 replies.push_back(reply.step);
             }
             let reply = replies.pop_front().expect("a pass that is not done has something to wait for");
-            pass.handle_reply(reply, &driver.table, &driver.clock, now).unwrap();
+            pass.handle_reply(reply, &driver.table, &driver.clock, now, |_| ()).unwrap();
         }
         let stream = &driver.streams[&responder.boot];
         let ended = stream.outbox.borrow_mut().pass_done(PassRole::Driver);
