@@ -169,7 +169,7 @@ impl Cluster {
             let counters = &mesh.counters;
             counters.passes.load(Ordering::Relaxed) + counters.passes_answered.load(Ordering::Relaxed)
         };
-        let mut passes_before = passes();
+        let (mut passes_before, mut one_by_one) = (passes(), false);
         let result = loop {
             let compared = mesh.compared.load(Ordering::Acquire);
             let left = mesh.left_to_hand_over() as u64;
@@ -188,6 +188,9 @@ impl Cluster {
             // Bytes are progress while passes go on that may bring something; those that come again and again
             // and change nothing are none.
             let in_vain = passes() - passes_before > 2 * routes.peers.len() as u64;
+            if in_vain && !std::mem::replace(&mut one_by_one, true) {
+                mesh.hand_over_one_by_one();
+            }
             if remaining < least || pass_bytes > moved && !in_vain {
                 (least, moved, progress_at) = (remaining.min(least), pass_bytes, now);
             }

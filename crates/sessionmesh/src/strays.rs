@@ -142,6 +142,25 @@ impl Mesh {
         })
     }
 
+    /// Passes do not take what a leaving node has: others see members that it does not admit any more. Then
+    /// each copy is sent on its own; who gets it and does not hold it sends it on.
+    pub(crate) fn hand_over_one_by_one(&self) {
+        let unknown: BTreeSet<SessionId> = self.unknown_ends().keys().copied().collect();
+        let mut left = Vec::new();
+        self.table.for_each(|id, record| {
+            if !record.is_partial() && !unknown.contains(id) {
+                left.push(*id);
+            }
+        });
+        for id in left {
+            self.table.with(&id, |slot| {
+                if slot.is_some() {
+                    self.note_arrival(&id);
+                }
+            });
+        }
+    }
+
     /// Sessions that a leaving node must not take with it.
     pub(crate) fn left_to_hand_over(&self) -> usize {
         let alone = self.routes.current().view.ready() == 0;
