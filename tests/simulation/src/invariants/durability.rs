@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sessionmesh::{AckLevel, Committed, SessionId};
+use sessionmesh::{AckLevel, Committed, EndCause, SessionId};
 
 use crate::cluster::{Node, Run};
 use crate::history::{OpId, Outcome, Session, Stamp, Write, op_of};
@@ -58,12 +58,18 @@ pub(crate) fn at_acknowledgement(
 
 /// What is left of each session when all is well again.
 pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, Vec<u8>>>) {
+    // The last accesses may have died with a node that could tell nobody: `expiry` judges whether it was early.
+    let mut expired = BTreeSet::new();
+    for node in run.nodes() {
+        node.cluster.for_each_end(|id, end| expired.extend((end == Some(EndCause::Expired)).then_some(*id)));
+    }
     let idle = run.scenario().idle;
     let now = run.elapsed();
     run.history(|history| {
         let mut lost = Vec::new();
         for (id, session) in &history.sessions {
-            if session.may_be_over || now.saturating_sub(session.accessed_at) >= idle {
+            let rested = now.saturating_sub(session.accessed_at);
+            if session.may_be_over || rested >= idle || expired.contains(id) {
                 continue;
             }
             let Some(values) = left.get(id) else {

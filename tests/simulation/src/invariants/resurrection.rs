@@ -7,12 +7,15 @@ use crate::cluster::Run;
 /// Notes who knows of which end, and finds who knew and knows no more.
 pub(crate) fn look(run: &Run) {
     let nodes = run.nodes();
+    // Past the horizon a logout of what only nodes beyond the cut know is not promised to last.
+    let long_cuts = run.scenario().has_short_horizon();
     run.history(|history| {
         let mut back = Vec::new();
         for node in &nodes {
             node.cluster.for_each_end(|id, end| {
                 let told_over = &mut history.session(id).told_over;
                 match end {
+                    Some(EndCause::Destroyed) if long_cuts && node.cluster.is_unknown_end(id) => {}
                     Some(EndCause::Destroyed) => _ = told_over.insert(node.boot),
                     None if told_over.contains(&node.boot) => back.push((*id, node.boot)),
                     _ => {}

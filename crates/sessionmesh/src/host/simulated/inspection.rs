@@ -77,6 +77,11 @@ impl Cluster {
         });
     }
 
+    /// Whether the end of a session is one of an id that nobody knew: kept for a while, told to nobody.
+    pub fn is_unknown_end(&self, id: &SessionId) -> bool {
+        self.mesh().unknown_ends().contains_key(id)
+    }
+
     /// What is in a session, if anything can be.
     pub fn values_of(&self, id: &SessionId) -> BTreeMap<String, Vec<u8>> {
         self.mesh().table.read(id, |record| match record {
