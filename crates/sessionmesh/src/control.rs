@@ -303,6 +303,7 @@ impl Control {
 
     fn remove(&mut self, boot: BootId, cause: DropCause) {
         let Some(peer) = self.peers.remove(&boot) else { return };
+        self.mesh.note_former(boot);
         self.publish();
         // Only now: nobody may begin to wait for it any more.
         peer.desert();

@@ -62,5 +62,5 @@ pub use sessionmesh_core::placement::Mode;
 pub use sessionmesh_core::replication::{AckLevel, Outcome};
 pub use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Name, Version};
 pub use sessionmesh_core::{BootId, DropCause, Event, NodeName, SessionId};
-pub use sessions::{Edit, Sessions, Snapshot};
+pub use sessions::{Edit, Loaded, Sessions, Snapshot, Stale};
 pub use stats::{Counts, PeerStats, Placement, Rebalance, Stats};

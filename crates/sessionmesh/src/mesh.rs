@@ -1,6 +1,6 @@
 //! What all parts of a node share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
 use sessionmesh_core::session::{End, Record};
 use sessionmesh_core::wire::ClusterKey;
-use sessionmesh_core::{Event, HybridClock, Instant, SessionId};
+use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::config::Config;
@@ -31,6 +31,9 @@ pub(crate) enum Phase {
     Leaving,
     Stopped(ClusterError),
 }
+
+/// Former members remembered: more than restart while a client keeps a token.
+const MAX_FORMER: usize = 1_024;
 
 /// One node: shared by the application's handles, the control task and the links.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub(crate) struct Mesh {
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
     pub(crate) suspicious: AtomicBool,
     unknown_ends: Mutex<BTreeMap<SessionId, Instant>>,
+    /// Boots that were members, the newest last.
+    former: Mutex<VecDeque<BootId>>,
     /// Ends of ids that nobody knew while a member was missed: kept and told as any end, so bounded.
     doubtful_ends: Mutex<BTreeMap<SessionId, Instant>>,
 }
@@ -91,6 +96,7 @@ impl Mesh {
             incomplete_at: AtomicU64::new(host::mono().as_nanos()),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
+            former: Mutex::default(),
             doubtful_ends: Mutex::default(),
             config,
             me,
@@ -181,6 +187,20 @@ impl Mesh {
 
     pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
         self.unknown_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member is gone.
+    pub(crate) fn note_former(&self, boot: BootId) {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        if former.len() == MAX_FORMER {
+            former.pop_front();
+        }
+        former.push_back(boot);
+    }
+
+    /// Whether a boot was a member, as far back as this node remembers.
+    pub(crate) fn was_member(&self, boot: BootId) -> bool {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner).contains(&boot)
     }
 
     pub(crate) fn doubtful_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {

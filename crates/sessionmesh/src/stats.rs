@@ -65,6 +65,8 @@ counters! {
     lookups_denied,
     /// Of those, not decided in time.
     lookups_undecided,
+    /// Requests whose client had seen more than was here.
+    token_waits,
     /// Sessions asked for because a delta did not follow on what was here.
     pulls,
     /// Fetches answered.

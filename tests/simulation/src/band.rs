@@ -42,7 +42,7 @@ fn band(text: &str) -> Result<(u64, u64), String> {
 
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 200;
-const MUST_HAPPEN: [&str; 34] = [
+const MUST_HAPPEN: [&str; 36] = [
     "clock steps",
     "conflicting writes",
     "cuts",
@@ -65,6 +65,8 @@ const MUST_HAPPEN: [&str; 34] = [
     "pauses",
     "power failures",
     "reads",
+    "reads marked stale",
+    "reads with a token",
     "records brought by passes",
     "requests without an answer",
     "sessions denied",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sessionmesh::{BootId, End, SessionId, Version};
+use sessionmesh::{BootId, End, SessionId, Snapshot, Version};
 
 use crate::cluster::Node;
 
@@ -89,6 +89,29 @@ impl Session {
 pub(crate) struct Creation {
     pub(crate) promised: bool,
     pub(crate) stamp: Option<Stamp>,
+}
+
+/// What a client knows of a session by its last answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) id: Option<SessionId>,
+    /// What it shows to the next node.
+    pub(crate) token: Version,
+    /// The writes that it saw, by attribute; `None`: it saw that there is nothing.
+    pub(crate) writes: BTreeMap<String, Option<OpId>>,
+}
+
+impl Seen {
+    /// By a read.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let writes = snapshot.iter().map(|(name, value)| (name.to_owned(), op_of(value))).collect();
+        Self { id: Some(snapshot.id()), token: snapshot.version().clone(), writes }
+    }
+
+    /// By a write of its own.
+    pub(crate) fn written(id: SessionId, token: &Version, attribute: String, op: Option<OpId>) -> Self {
+        Self { id: Some(id), token: token.clone(), writes: [(attribute, op)].into() }
+    }
 }
 
 /// Everything that was asked.

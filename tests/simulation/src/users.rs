@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessionmesh::simulation::HostId;
-use sessionmesh::{AckLevel, Cluster, CommitError, Committed, SessionId};
+use sessionmesh::{AckLevel, Cluster, CommitError, Committed, Loaded, SessionId};
 
 use crate::cluster::{Node, Run};
-use crate::history::{OpId, Outcome, Stamp, Write, op_of, value};
-use crate::invariants::{denial, durability, provenance, resurrection};
+use crate::history::{OpId, Outcome, Seen, Stamp, Write, op_of, value};
+use crate::invariants::{denial, durability, monotonic, provenance, resurrection};
 use crate::scenario::level;
 
 /// A user gives up after this long.
@@ -24,6 +24,9 @@ struct Browser {
     id: Option<SessionId>,
     sticky: Option<HostId>,
     tabs: usize,
+    /// It keeps the token of its last answer and shows it again.
+    keeps_token: bool,
+    seen: Seen,
 }
 
 /// Users who work until told to stop.
@@ -36,7 +39,13 @@ pub(crate) fn start(
     for _ in 0..run.scenario().users {
         let sticky = random.bool().then(|| random.usize(0..run.hosts()));
         let count = random.usize(1..=3);
-        let browser = Rc::new(RefCell::new(Browser { id: None, sticky, tabs: count }));
+        let browser = Rc::new(RefCell::new(Browser {
+            id: None,
+            sticky,
+            tabs: count,
+            keeps_token: random.bool(),
+            seen: Seen::default(),
+        }));
         for _ in 0..count {
             let tab = Tab {
                 run: run.clone(),
@@ -201,6 +210,7 @@ impl Tab {
             session.over && session.told_over.contains(&node.boot)
         });
         let before = Arc::new(Mutex::new(None));
+        let written = attribute.clone();
         let seen = before.clone();
         let answer = self
             .ask(node, move |cluster| async move {
@@ -229,7 +239,7 @@ impl Tab {
                 if over {
                     resurrection::written(&self.run, &id, node.boot);
                 }
-                self.done(node, id, op, before, level, &committed);
+                self.done(node, id, (op, written, removal), before, level, &committed);
             }
             Err(error) => self.refused(node, id, op, &error).await,
         }
@@ -239,7 +249,7 @@ impl Tab {
         &self,
         node: &Node,
         id: SessionId,
-        op: OpId,
+        (op, attribute, removal): (OpId, String, bool),
         before: Option<OpId>,
         level: AckLevel,
         committed: &Committed,
@@ -247,6 +257,9 @@ impl Tab {
         self.run.count("writes");
         let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
         let now = self.asked_at.get();
+        if let Some(version) = &committed.version {
+            self.browser.borrow_mut().seen = Seen::written(id, version, attribute, (!removal).then_some(op));
+        }
         self.run
             .say(format_args!("{op} wrote {id:?} on {} over {before:?}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
@@ -285,12 +298,32 @@ impl Tab {
         }
     }
 
+    /// What the last answer about a session showed, if it was about this one.
+    fn seen(&self, id: &SessionId) -> Seen {
+        let browser = self.browser.borrow();
+        if browser.keeps_token && browser.seen.id == Some(*id) {
+            browser.seen.clone()
+        } else {
+            Seen::default()
+        }
+    }
+
     async fn read(&mut self, node: &Node, id: SessionId) {
-        let answer = self.ask(node, move |cluster| async move { cluster.sessions().load(&id).await }).await;
+        let seen = self.seen(&id);
+        let token = seen.token.clone();
+        let answer = self
+            .ask(node, move |cluster| async move { cluster.sessions().load_covering(&id, &token).await })
+            .await;
         let Answer::Said(said) = answer else { return };
         match said {
-            Ok(Some(snapshot)) => {
+            Ok(Some(Loaded { snapshot, stale })) => {
                 self.run.count("reads");
+                if stale.is_some() {
+                    self.run.count("reads marked stale");
+                } else {
+                    monotonic::check(&self.run, &id, node.boot, &seen, &snapshot);
+                }
+                self.browser.borrow_mut().seen = Seen::of(&snapshot);
                 let now = self.asked_at.get();
                 self.run.history(|history| history.session(&id).accessed(now));
                 resurrection::read(&self.run, &id, node.boot);

@@ -139,6 +139,8 @@ options! {
         };
     "fetch_timeout", "50ms", "How long a request waits for a session that only other nodes may hold.",
         |config, key, value| { config.fetch_timeout = duration(key, value)?; Ok(()) };
+    "token_timeout", "50ms", "How long a read waits for what its client has seen on another node.",
+        |config, key, value| { config.token_timeout = duration(key, value)?; Ok(()) };
     "leave_timeout", "5s", "How long a node that leaves waits, without any progress, for others to have all that it holds.",
         |config, key, value| { config.leave_timeout = duration(key, value)?; Ok(()) };
     "idle", "30m", "How long an unused session lasts.",

@@ -100,7 +100,7 @@ impl Mesh {
 
     /// A copy came here by a look-up: if it does not belong here, it goes again. `fresh`: all of it is
     /// from a holder.
-    fn note_visit(&self, id: &SessionId, routes: &RouteTable, fresh: bool) {
+    pub(super) fn note_visit(&self, id: &SessionId, routes: &RouteTable, fresh: bool) {
         if routes.view.mode() != Mode::AllPeers && !routes.view.i_hold(id) {
             let now = host::mono();
             self.routes.strays(|strays| strays.visited(*id, &routes.view, fresh, now));
@@ -110,11 +110,15 @@ impl Mesh {
 
 /// Answers on their way, by number.
 #[derive(Default)]
-struct Answers(Vec<(u64, oneshot::Receiver<FetchOutcome>)>);
+pub(super) struct Answers(Vec<(u64, oneshot::Receiver<FetchOutcome>)>);
 
 impl Answers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Of one that is no member any more, the answer is that it is gone.
-    fn ask(&mut self, number: u64, peer: Option<&std::sync::Arc<Peer>>, fetch: Fetch) {
+    pub(super) fn ask(&mut self, number: u64, peer: Option<&std::sync::Arc<Peer>>, fetch: Fetch) {
         let answer = match peer {
             Some(peer) => peer.fetch(|request| Frame::Fetch(Fetch { request, ..fetch })),
             None => oneshot::channel().1,
@@ -123,7 +127,7 @@ impl Answers {
     }
 
     /// The next of them; `None`: the one asked is gone. Never, if none is on its way.
-    async fn next(&mut self) -> (u64, Option<FetchOutcome>) {
+    pub(super) async fn next(&mut self) -> (u64, Option<FetchOutcome>) {
         poll_fn(|context| {
             for index in 0..self.0.len() {
                 let Some((number, answer)) = self.0.get_mut(index) else { break };

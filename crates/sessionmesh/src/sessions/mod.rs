@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for another node except where a level, an unknown id or doubt asks for it.
 
+mod covering;
 mod edit;
 mod lifecycle;
 mod load;
@@ -11,6 +12,7 @@ mod update;
 
 use std::sync::Arc;
 
+pub use covering::{Loaded, Stale};
 pub use edit::Edit;
 pub use snapshot::Snapshot;
 

@@ -115,7 +115,7 @@ fn of_session<'a>(
 }
 
 /// The writes that one overwrote, directly or not.
-fn ancestors(session: &Session, op: OpId) -> BTreeSet<OpId> {
+pub(super) fn ancestors(session: &Session, op: OpId) -> BTreeSet<OpId> {
     let mut ancestors = BTreeSet::new();
     let mut next = session.writes.get(&op).and_then(|write| write.before);
     while let Some(before) = next {

@@ -8,6 +8,7 @@
 //! | `denial` | a session is not denied while a connected member has it | every "no such session" |
 //! | `expiry` | G9: no session ends early or late by idleness; each end is announced, once if nothing happened | every announcement, and at the end |
 //! | `memory` | G6: what waits for one member is bounded | now and then |
+//! | `monotonic` | G2: whoever shows its token sees nothing older, or is told | every read with a token |
 //! | `convergence` | G4: all holders hold the same, nobody else anything; members agree; all are ready | at the end |
 
 pub(crate) mod convergence;
@@ -15,5 +16,6 @@ pub(crate) mod denial;
 pub(crate) mod durability;
 pub(crate) mod expiry;
 pub(crate) mod memory;
+pub(crate) mod monotonic;
 pub(crate) mod provenance;
 pub(crate) mod resurrection;

@@ -1,0 +1,166 @@
+//! Reading a session that a client has seen before: never an older state without saying so.
+
+use std::time::Duration;
+
+use sessionmesh_core::replication::{Table, fetch};
+use sessionmesh_core::session::{Record, Version};
+use sessionmesh_core::wire::{Fetch, FetchOutcome};
+use sessionmesh_core::{BootId, Hlc, SessionId};
+
+use super::load::Local;
+use super::lookup::Answers;
+use super::{Sessions, Snapshot};
+use crate::error::LoadError;
+use crate::host;
+use crate::mesh::Mesh;
+use crate::routes::RouteTable;
+use crate::stats::count;
+
+/// Who is named is asked at once; past this, whoever else may have it.
+const HEDGE: Duration = Duration::from_millis(5);
+
+/// A session, and whether it is all that its client has seen.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is served; its version is what the client has seen from now on.
+    pub snapshot: Snapshot,
+    /// Why the client has seen more than that; `None`: it has not.
+    pub stale: Option<Stale>,
+}
+
+/// Why a node can't serve all that a client has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stale {
+    /// Whoever may have it did not answer within `token_timeout`: cut off, or dead and not yet dropped.
+    Late,
+    /// A node wrote it that is gone, and nobody who is left has it.
+    Gone,
+    /// No node that this one ever knew wrote it, or that node knows nothing of it: made up, or of another life
+    /// of the cluster.
+    Unknown,
+    /// Too many requests wait already (`lookups`).
+    Overloaded,
+}
+
+impl Stale {
+    /// In one word, as in headers and counters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Gone => "gone",
+            Self::Unknown => "unknown",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+impl Sessions {
+    /// Reads a session for a client that has seen this version of it, and notes the access. If this node has
+    /// less, it asks the nodes that wrote the rest, then whoever else may have it, for `token_timeout` at
+    /// most. What a client claims is never believed: it makes a node ask, no more.
+    ///
+    /// # Errors
+    /// As [`Sessions::load`].
+    pub async fn load_covering(&self, id: &SessionId, seen: &Version) -> Result<Option<Loaded>, LoadError> {
+        let Some(snapshot) = self.load(id).await? else { return Ok(None) };
+        if snapshot.version().covers(seen) {
+            return Ok(Some(Loaded { snapshot, stale: None }));
+        }
+        let mesh = &*self.mesh;
+        count(&mesh.counters.token_waits);
+        let stale = mesh.catch_up(id, snapshot.version(), seen).await;
+        let snapshot = match mesh.local(id, false) {
+            Local::Live(snapshot) => snapshot,
+            Local::Ended => return Ok(None),
+            // A visitor's copy that went meanwhile.
+            Local::Unknown => snapshot,
+        };
+        let stale = if snapshot.version().covers(seen) { None } else { stale.or(Some(Stale::Late)) };
+        if let Some(stale) = stale {
+            mesh.counters.cause("stale", stale.word());
+        }
+        Ok(Some(Loaded { snapshot, stale }))
+    }
+}
+
+impl Mesh {
+    /// Asks for what is missing; `None` if it came.
+    async fn catch_up(&self, id: &SessionId, have: &Version, seen: &Version) -> Option<Stale> {
+        let Ok(_permit) = self.lookups.try_acquire() else { return Some(Stale::Overloaded) };
+        let deadline = host::mono() + self.config.token_timeout;
+        let routes = self.routes.current();
+        let lacking = |version: &Version| -> Vec<BootId> {
+            seen.entries().filter(|(boot, hlc)| version.get(*boot) < *hlc).map(|(boot, _)| boot).collect()
+        };
+        let missing = lacking(have);
+        let (named, gone): (Vec<BootId>, Vec<BootId>) =
+            missing.iter().partition(|boot| routes.peer(**boot).is_some());
+        // One that wrote to this session, or was a member, may have told others what it did not tell this node.
+        let was_known =
+            |boot: &BootId| *boot != self.me.boot && (have.get(*boot) > Hlc::ZERO || self.was_member(*boot));
+        if named.is_empty() && !gone.iter().any(was_known) {
+            return Some(Stale::Unknown);
+        }
+        let mut answers = Answers::default();
+        let mut waiting: Vec<BootId> = named.clone();
+        let mut rest: Vec<BootId> = others(&routes, id).filter(|boot| !named.contains(boot)).collect();
+        let mut hedge_at = if named.is_empty() { host::mono() } else { host::mono() + HEDGE };
+        let mut number = 0;
+        loop {
+            if host::mono() >= hedge_at {
+                waiting.append(&mut rest);
+            }
+            for boot in waiting.drain(..) {
+                number += 1;
+                let version = self.version_here(id);
+                let view = routes.view.hash();
+                let fetch = Fetch { request: 0, id: *id, version, view, access: false, any_copy: true };
+                answers.ask(number, routes.peer(boot), fetch);
+            }
+            if answers.is_empty() {
+                if rest.is_empty() {
+                    break;
+                }
+                // Those who were named had nothing: the others need not wait.
+                hedge_at = host::mono();
+                continue;
+            }
+            let until = if rest.is_empty() { deadline } else { hedge_at.min(deadline) };
+            match tokio::time::timeout(host::until(until), answers.next()).await {
+                Ok((_, outcome)) => self.take(id, &routes, outcome),
+                Err(_) if host::mono() >= deadline => return Some(Stale::Late),
+                Err(_) => {}
+            }
+            if self.version_here(id).is_none_or(|version| version.covers(seen)) {
+                return None;
+            }
+        }
+        let left = lacking(&self.version_here(id).unwrap_or_default());
+        // All have answered. A node that lives has what it wrote.
+        let is_gone = |boot: &BootId| routes.peer(*boot).is_none() && was_known(boot);
+        Some(if left.iter().any(is_gone) { Stale::Gone } else { Stale::Unknown })
+    }
+
+    fn version_here(&self, id: &SessionId) -> Option<Version> {
+        self.table.read(id, |record| match record {
+            Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+            _ => None,
+        })
+    }
+
+    fn take(&self, id: &SessionId, routes: &RouteTable, outcome: Option<FetchOutcome>) {
+        let applied =
+            outcome.and_then(|outcome| fetch::apply(&self.table, &self.clock, *id, outcome, host::now()));
+        let Some(applied) = applied else { return };
+        self.note_visit(id, routes, false);
+        if let Some(end) = applied.ended {
+            self.ended(*id, end);
+        }
+    }
+}
+
+/// Whoever may have a session, less this node.
+fn others(routes: &RouteTable, id: &SessionId) -> impl Iterator<Item = BootId> {
+    routes.peers.iter().map(|peer| peer.boot).filter(|boot| routes.view.is_holder(id, *boot))
+}
