@@ -4,7 +4,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::BootId;
+use crate::{BootId, mutated};
 
 /// A hybrid time: 48 bits of milliseconds, 16 bits of counter. Zero is before every write.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +64,7 @@ impl HybridClock {
     /// A stamp greater than all that this clock gave or saw, and than `floor`.
     pub fn tick(&self, wall_ms: u64, floor: Hlc) -> Hlc {
         let wall = wall_ms << 16;
+        let floor = if mutated!(ClockNotObserved) { Hlc::ZERO } else { floor };
         let next = |last: u64| wall.max(last.max(floor.0).saturating_add(1));
         let last = match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last))) {
             Ok(last) | Err(last) => last,
@@ -73,7 +74,9 @@ impl HybridClock {
 
     /// Takes note of another node's stamp.
     pub fn observe(&self, seen: Hlc) {
-        self.0.fetch_max(seen.0, Ordering::Relaxed);
+        if !mutated!(ClockNotObserved) {
+            self.0.fetch_max(seen.0, Ordering::Relaxed);
+        }
     }
 
     /// The newest stamp given or seen.

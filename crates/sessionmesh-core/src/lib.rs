@@ -21,6 +21,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[doc(hidden)]
+pub mod mutants;
+
 mod clock;
 mod event;
 #[cfg(fuzzing)]

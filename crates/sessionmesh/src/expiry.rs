@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
-use sessionmesh_core::{BootId, Instant, SessionId};
+use sessionmesh_core::{BootId, Instant, SessionId, mutated};
 
 use crate::host;
 use crate::mesh::Mesh;
@@ -52,7 +52,7 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
 /// How much longer than its limit an idle session is kept, for accesses that this node may not have
 /// heard of yet.
 fn grace(mesh: &Mesh) -> Duration {
-    if mesh.routes.current().peers.is_empty() {
+    if mesh.routes.current().peers.is_empty() || mutated!(ExpiryWithoutGrace) {
         return Duration::ZERO;
     }
     let silent = mesh.suspicious.load(Ordering::Relaxed);
@@ -68,7 +68,13 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
     let is_member = |boot: BootId| boot == mesh.me.boot || routes.peer(boot).is_some();
     let horizon_ms = u64::try_from(mesh.config.membership.horizon.as_millis()).unwrap_or(u64::MAX);
     // One who is heard by somebody and linked with nobody is no stranger after any time.
-    let forget_before = if mesh.may_forget() { host::steady_wall_ms().saturating_sub(horizon_ms) } else { 0 };
+    let forget_before = if mutated!(EndForgottenAtOnce) {
+        u64::MAX
+    } else if mesh.may_forget() {
+        host::steady_wall_ms().saturating_sub(horizon_ms)
+    } else {
+        0
+    };
     let mut found = Found::default();
     mesh.table.for_each(|id, record| match record {
         Record::Held(state) if state.is_partial() => found.partial.push(*id),

@@ -2,43 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-
-use crate::run::{Verdict, note_panics, play};
-
-#[derive(Debug, Parser)]
-#[command(name = "cargo simulate", about = "Whole clusters, on virtual time, from one seed each")]
-struct Args {
-    /// From this seed up to, not including, that one.
-    #[arg(long, default_value = "0..1000", value_parser = band)]
-    seeds: (u64, u64),
-    /// One seed alone.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Print everything that happens.
-    #[arg(long)]
-    log: bool,
-    /// Print what the nodes log too, as it happens; for one seed.
-    #[arg(long)]
-    trace: bool,
-    /// Threads; all cores by default.
-    #[arg(long)]
-    jobs: Option<usize>,
-    /// Go on after a violation.
-    #[arg(long)]
-    keep_going: bool,
-}
-
-fn band(text: &str) -> Result<(u64, u64), String> {
-    let wrong = || format!("{text:?} is no band of seeds: use FROM..TO, like 0..1000");
-    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
-    Ok((from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?))
-}
+use crate::run::{Verdict, play};
 
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 200;
@@ -81,96 +51,148 @@ const MUST_HAPPEN: [&str; 36] = [
     "writes that missed their level",
 ];
 
-/// What all threads add to.
+/// How a band is played.
+pub(crate) struct Band {
+    pub(crate) seeds: Range<u64>,
+    pub(crate) jobs: usize,
+    /// Past a violation too.
+    pub(crate) keep_going: bool,
+    /// Say how far it is, if anybody looks.
+    pub(crate) progress: bool,
+}
+
+/// What came of one.
 #[derive(Default)]
-struct Sum {
+pub(crate) struct Outcome {
+    pub(crate) played: u64,
     counts: BTreeMap<&'static str, u64>,
     simulated: Duration,
-    failed: Vec<Verdict>,
+    /// By seed.
+    pub(crate) failed: BTreeMap<u64, Verdict>,
 }
 
-pub(crate) fn main() -> ExitCode {
-    let args = Args::parse();
-    let (from, to) = args.seed.map_or(args.seeds, |seed| (seed, seed + 1));
-    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-    if args.trace {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
-            .without_time()
-            .with_ansi(false)
-            .init();
+impl Band {
+    /// Plays it.
+    pub(crate) fn play(&self) -> Outcome {
+        let (next, stop) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+        let outcome = Mutex::new(Outcome::default());
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end {
+                            break;
+                        }
+                        let verdict = play(seed, usize::MAX);
+                        let mut outcome = outcome.lock().unwrap();
+                        outcome.add(seed, verdict);
+                        if !outcome.failed.is_empty() {
+                            stop.store(!self.keep_going, Ordering::Relaxed);
+                        }
+                        self.say_progress(&outcome, begun);
+                    }
+                });
+            }
+        });
+        outcome.into_inner().unwrap()
     }
-    note_panics();
-    let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
-    let sum = Mutex::new(Sum::default());
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= to {
-                        break;
-                    }
-                    let verdict = play(seed);
-                    if args.log {
-                        println!("{}", verdict.log);
-                    }
-                    let mut sum = sum.lock().unwrap();
-                    for (what, times) in &verdict.counts {
-                        *sum.counts.entry(what).or_default() += times;
-                    }
-                    sum.simulated += verdict.simulated;
-                    if !verdict.violations.is_empty() {
-                        stop.store(!args.keep_going, Ordering::Relaxed);
-                        sum.failed.push(verdict);
-                    }
-                    progress(seed - from + 1, to - from, begun, sum.failed.len());
-                }
-            });
+
+    fn say_progress(&self, outcome: &Outcome, begun: Instant) {
+        let mut out = std::io::stderr();
+        if self.progress && out.is_terminal() {
+            let all = self.seeds.end - self.seeds.start;
+            let rate = outcome.played as f64 / begun.elapsed().as_secs_f64();
+            let done = (outcome.played * 30 / all.max(1)) as usize;
+            let left = Duration::from_secs_f64((all - outcome.played) as f64 / rate.max(0.001));
+            let _ = write!(
+                out,
+                "\r[{}{}] {} of {all} seeds, {rate:.0} a second, {} failed, {} s left   ",
+                "#".repeat(done),
+                ".".repeat(30 - done),
+                outcome.played,
+                outcome.failed.len(),
+                left.as_secs()
+            );
         }
-    });
-    report(sum.into_inner().unwrap(), next.into_inner().min(to) - from, begun)
-}
-
-fn progress(done: u64, all: u64, begun: Instant, failed: usize) {
-    let mut out = std::io::stderr();
-    if out.is_terminal() {
-        let rate = done as f64 / begun.elapsed().as_secs_f64();
-        let _ = write!(out, "\r{done} of {all} seeds, {rate:.0} a second, {failed} failed   ");
     }
 }
 
-fn report(sum: Sum, seeds: u64, begun: Instant) -> ExitCode {
-    let took = begun.elapsed();
+impl Outcome {
+    fn add(&mut self, seed: u64, verdict: Verdict) {
+        self.played += 1;
+        for (what, times) in &verdict.counts {
+            *self.counts.entry(what).or_default() += times;
+        }
+        self.simulated += verdict.simulated;
+        if !verdict.violations.is_empty() {
+            self.failed.insert(seed, verdict);
+        }
+    }
+}
+
+/// Plays a band and says what came of it.
+pub(crate) fn report(band: &Band) -> ExitCode {
+    let begun = Instant::now();
+    let outcome = band.play();
+    let took = begun.elapsed().as_secs_f64();
+    let hours = outcome.simulated.as_secs_f64() / 3_600.0;
     println!(
-        "{seeds} seeds, {:.1} simulated hours in {:.1} s: {:.0} seeds and {:.2} hours a second",
-        sum.simulated.as_secs_f64() / 3_600.0,
-        took.as_secs_f64(),
-        seeds as f64 / took.as_secs_f64(),
-        sum.simulated.as_secs_f64() / 3_600.0 / took.as_secs_f64()
+        "commit {}: {} seeds from {}, {hours:.1} simulated hours in {took:.1} s: {:.0} seeds and {:.2} hours a second",
+        commit(),
+        outcome.played,
+        band.seeds.start,
+        outcome.played as f64 / took,
+        hours / took
     );
-    for (what, times) in &sum.counts {
+    for (what, times) in &outcome.counts {
         println!("{times:>12} {what}");
     }
     // A band in which nothing happened proves nothing.
-    let idle: Vec<&str> = MUST_HAPPEN.into_iter().filter(|what| !sum.counts.contains_key(what)).collect();
-    if seeds >= ENOUGH_SEEDS && !idle.is_empty() {
-        println!("FAILED: in {seeds} seeds there was none of: {}", idle.join(", "));
+    let idle: Vec<&str> = MUST_HAPPEN.into_iter().filter(|what| !outcome.counts.contains_key(what)).collect();
+    let vacuous = outcome.played >= ENOUGH_SEEDS && !idle.is_empty();
+    if vacuous {
+        println!("FAILED: in {} seeds there was none of: {}", outcome.played, idle.join(", "));
     }
-    for verdict in &sum.failed {
-        println!("FAILED: seed {}", verdict.scenario.seed);
+    for (seed, verdict) in &outcome.failed {
+        println!("FAILED: seed {seed}");
         for violation in verdict.violations.iter().take(5) {
             println!("    {violation}");
         }
     }
-    if let Some(verdict) = sum.failed.first() {
-        println!("see it: cargo simulate --seed {} --log", verdict.scenario.seed);
-        return ExitCode::FAILURE;
+    if let Some((seed, verdict)) = outcome.failed.first_key_value() {
+        explain(*seed, verdict);
     }
-    if seeds >= ENOUGH_SEEDS && !idle.is_empty() {
+    if vacuous || !outcome.failed.is_empty() {
         return ExitCode::FAILURE;
     }
     println!("every invariant held");
     ExitCode::SUCCESS
+}
+
+/// The fewest faults with which a seed still fails, and where its log is.
+pub(crate) fn explain(seed: u64, verdict: &Verdict) {
+    let all = verdict.counts.get("faults").copied().unwrap_or_default() as usize;
+    let failing = (0..all).map(|faults| (faults, play(seed, faults)));
+    let least = failing.into_iter().find(|(_, verdict)| !verdict.violations.is_empty());
+    let (faults, log) = least.as_ref().map_or((all, &verdict.log), |(faults, least)| (*faults, &least.log));
+    let path = std::env::temp_dir().join(format!("sessionmesh-seed-{seed}.log"));
+    let kept = match std::fs::write(&path, log) {
+        Ok(()) => format!("its log is {}", path.display()),
+        Err(error) => format!("its log could not be written to {}: {error}", path.display()),
+    };
+    println!(
+        "commit {}: seed {seed} fails with the first {faults} of its {all} faults; {kept}; again: cargo simulate \
+         --seed {seed} --faults {faults} --log",
+        commit()
+    );
+}
+
+/// Which code this is.
+pub(crate) fn commit() -> String {
+    let git =
+        std::process::Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();
+    let said = git.ok().filter(|git| git.status.success());
+    said.map_or_else(|| "unknown".into(), |git| String::from_utf8_lossy(&git.stdout).trim().to_owned())
 }

@@ -7,12 +7,20 @@ use sessionmesh::simulation::{Cable, HostId};
 use crate::cluster::Run;
 
 /// Does something now and then, until the time of trouble is over.
-pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng) {
+///
+/// `most`: so many things, then none.
+pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
     let scenario = run.scenario().clone();
     let Some(calm) = scenario.calm else { return tokio::time::sleep(scenario.trouble).await };
+    let mut done = 0;
     while run.elapsed() < scenario.trouble {
         let calm = calm.as_millis() as u64;
         tokio::time::sleep(Duration::from_millis(random.u64(calm / 2..=calm * 2))).await;
+        if done == most {
+            continue;
+        }
+        done += 1;
+        run.count("faults");
         let host = random.usize(0..run.hosts());
         let long = Duration::from_millis(random.u64(50..=8_000));
         match random.u32(0..20) {

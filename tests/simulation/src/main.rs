@@ -3,6 +3,8 @@
 //! ```text
 //! cargo simulate --seeds 0..10000       # a band, on all cores
 //! cargo simulate --seed 4711 --log      # one, and everything that happened in it
+//! cargo simulate --mutants              # deliberate defects, and the seed that finds each
+//! cargo simulate --scale                # 8 to 200 nodes, and what each sends
 //! ```
 //!
 //! | file | what |
@@ -15,9 +17,14 @@
 //! | `invariants` | what must hold, one a file |
 //! | `run` | one seed, from its beginning to its verdict |
 //! | `band` | many seeds |
+//! | `mutants` | deliberate defects, which must be found |
+//! | `scale` | large clusters |
+//! | `args` | the command line |
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A simulator that can't go on says so and stops.
 
+#[cfg(sessionmesh_simulation)]
+mod args;
 #[cfg(sessionmesh_simulation)]
 mod band;
 #[cfg(sessionmesh_simulation)]
@@ -29,7 +36,11 @@ mod history;
 #[cfg(sessionmesh_simulation)]
 mod invariants;
 #[cfg(sessionmesh_simulation)]
+mod mutants;
+#[cfg(sessionmesh_simulation)]
 mod run;
+#[cfg(sessionmesh_simulation)]
+mod scale;
 #[cfg(sessionmesh_simulation)]
 mod scenario;
 #[cfg(sessionmesh_simulation)]
@@ -37,7 +48,7 @@ mod users;
 
 #[cfg(sessionmesh_simulation)]
 fn main() -> std::process::ExitCode {
-    band::main()
+    args::main()
 }
 
 #[cfg(not(sessionmesh_simulation))]

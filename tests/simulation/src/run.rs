@@ -16,11 +16,17 @@ use crate::{faults, users};
 /// What came of a seed.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    pub(crate) scenario: Scenario,
     pub(crate) violations: Vec<String>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) log: String,
     pub(crate) simulated: Duration,
+}
+
+impl Verdict {
+    /// Which invariant was violated first.
+    pub(crate) fn invariant(&self) -> Option<&str> {
+        self.violations.first()?.split(':').next()
+    }
 }
 
 thread_local! {
@@ -32,12 +38,11 @@ pub(crate) fn note_panics() {
     std::panic::set_hook(Box::new(|panic| PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()))));
 }
 
-/// Plays a seed.
-pub(crate) fn play(seed: u64) -> Verdict {
-    let verdict = std::panic::catch_unwind(|| play_on(seed));
+/// Plays a seed, with at most so many faults.
+pub(crate) fn play(seed: u64, faults: usize) -> Verdict {
+    let verdict = std::panic::catch_unwind(|| play_on(seed, faults));
     let panics = PANICS.take().into_iter().map(|panic| format!("panic: {}", panic.replace('\n', " ")));
     let mut verdict = verdict.unwrap_or_else(|_| Verdict {
-        scenario: Scenario::of(seed),
         violations: Vec::new(),
         counts: BTreeMap::new(),
         log: String::new(),
@@ -47,7 +52,7 @@ pub(crate) fn play(seed: u64) -> Verdict {
     verdict
 }
 
-fn play_on(seed: u64) -> Verdict {
+fn play_on(seed: u64, faults: usize) -> Verdict {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -56,10 +61,10 @@ fn play_on(seed: u64) -> Verdict {
         .unwrap();
     let scenario = Scenario::of(seed);
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, story(scenario))
+    local.block_on(&runtime, story(scenario, faults))
 }
 
-async fn story(scenario: Scenario) -> Verdict {
+async fn story(scenario: Scenario, most_faults: usize) -> Verdict {
     let mut random = fastrand::Rng::with_seed(scenario.seed);
     let run = Run::new(&scenario);
     run.say(format_args!("{scenario:?}"));
@@ -78,7 +83,7 @@ async fn story(scenario: Scenario) -> Verdict {
     users::stock(&run).await;
     let tabs = users::start(&run, &mut random, &stop);
     let watching = tokio::task::spawn_local(watch(run.clone(), stop.clone()));
-    faults::trouble(&run, random.fork()).await;
+    faults::trouble(&run, random.fork(), most_faults).await;
 
     faults::heal(&run).await;
     // Some go on working while it heals.
@@ -96,7 +101,7 @@ async fn story(scenario: Scenario) -> Verdict {
     }
     let violations = run.history(|history| std::mem::take(&mut history.violations));
     let simulated = run.elapsed();
-    Verdict { scenario, violations, counts: run.counts(), log: run.take_log(), simulated }
+    Verdict { violations, counts: run.counts(), log: run.take_log(), simulated }
 }
 
 /// Looks at all nodes now and then.

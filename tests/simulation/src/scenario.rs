@@ -73,6 +73,29 @@ impl Scenario {
         }
     }
 
+    /// A large cluster to which nothing happens.
+    pub(crate) fn large(seed: u64, nodes: usize, backup_only: bool) -> Self {
+        Self {
+            nodes,
+            backup_only,
+            copies: 1,
+            by_seeds: false,
+            frequency: Duration::from_millis(500),
+            drop_time: Duration::from_secs(3),
+            idle: Duration::from_secs(1_800),
+            horizon: Duration::from_secs(86_400),
+            session_bytes: 64 << 10,
+            heavy: false,
+            users: 0,
+            calm: None,
+            lost_per_mille: 0,
+            jitter: Duration::from_micros(300),
+            stock: 0,
+            skew: false,
+            ..Self::of(seed)
+        }
+    }
+
     /// The configuration of the node on this host.
     pub(crate) fn config(&self, name: &str) -> Config {
         let mut config = Config::new();
@@ -89,7 +112,8 @@ impl Scenario {
             ("session_bytes", bytes.to_string()),
             ("frame_bytes", self.outbox_bytes().to_string()),
             ("outbox_bytes", self.outbox_bytes().to_string()),
-            ("pass_interval", "5s".into()),
+            ("pass_interval", if self.users == 0 { "60s" } else { "5s" }.into()),
+            ("max_members", if self.nodes > 64 { "224" } else { "64" }.into()),
             ("mode", if self.backup_only { "backup-only" } else { "all-peers" }.into()),
         ];
         if self.backup_only {

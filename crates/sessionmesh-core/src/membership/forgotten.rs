@@ -10,7 +10,7 @@ use super::action::Action;
 use super::member::{Member, MemberState};
 use super::node::Node;
 use crate::wire::{Absent, Hello, Refusal, RefusalReason, Side};
-use crate::{BootId, DropCause, Event, Instant, NodeName};
+use crate::{BootId, DropCause, Event, Instant, NodeName, mutated};
 
 /// The most boots remembered of either kind.
 const MAX_BOOTS: usize = 1_024;
@@ -140,7 +140,7 @@ impl Node {
     /// it empties itself.
     pub(super) fn judge_cut(&mut self, hello: &Hello, now: Instant) -> Option<Refusal> {
         // One that joins has nothing that could come back.
-        if hello.state != MemberState::Ready {
+        if hello.state != MemberState::Ready || mutated!(SidesMerge) {
             return None;
         }
         let they_are = self.lost.forgotten.contains(&hello.boot);

@@ -17,6 +17,9 @@ use crate::placement::View;
 use crate::wire::{Contact, Heartbeat, Hello, Standing};
 use crate::{BootId, DropCause, Event, Instant};
 
+/// Members named in a Hello; the link tells of all.
+const MAX_TOLD: usize = 64;
+
 /// One node's membership.
 #[derive(Debug)]
 pub struct Node {
@@ -186,7 +189,7 @@ impl Node {
             zone: self.me.zone.clone(),
             view: self.view.hash(),
             dial,
-            members: self.contacts(),
+            members: self.contacts().into_iter().take(MAX_TOLD).collect(),
             side: self.side(),
             forgotten: self.lost.forgotten(),
             absent: self.lost.absent(self.last_tick),

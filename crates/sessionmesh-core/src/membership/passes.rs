@@ -7,14 +7,16 @@ use super::member::{Member, MemberState, PassState};
 use super::node::Node;
 use crate::placement::Mode;
 use crate::wire::RefusalReason;
-use crate::{BootId, Event, Instant};
+use crate::{BootId, Event, Instant, mutated};
 
 impl Node {
     /// Whether "not here" on this node is an answer about a session: it is ready, doubts nothing and
     /// has compared with every member that may hold sessions, since their link is up and, in
     /// backup-only mode, since the view changed.
     pub fn is_settled(&self) -> bool {
-        let compared = |member: &Member| member.state == MemberState::Joining || member.has_compared();
+        let compared = |member: &Member| {
+            member.state == MemberState::Joining || member.has_compared() || mutated!(ReadyBeforeCompared)
+        };
         self.state == MemberState::Ready && !self.doubting && self.members.values().all(compared)
     }
 

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::inbox::Inbox;
-use crate::Instant;
 use crate::membership::PassRole;
 use crate::wire::{Ack, Frame, PeerMisbehaved};
+use crate::{Instant, mutated};
 
 /// The stream to one peer; `W` is whatever the driver wants back when a frame is acknowledged.
 ///
@@ -152,7 +152,11 @@ impl<W> Outbox<W> {
     /// Adds a data frame. Never waits for room: past the limit the stream is cut, and goes on with a
     /// pass once the peer reads again.
     pub fn append(&mut self, frame: &Bytes, wait: Option<W>, now: Instant) -> Appended {
-        if self.open && !self.overflowed && self.queued_bytes + frame.len() > self.limit_bytes {
+        if self.open
+            && !self.overflowed
+            && self.queued_bytes + frame.len() > self.limit_bytes
+            && !mutated!(OverflowIgnored)
+        {
             self.cut();
             self.overflowed = true;
             self.stats.overflows += 1;
@@ -224,7 +228,7 @@ impl<W> Outbox<W> {
         let mut filled = Filled::default();
         if self.overflowed {
             self.begin_epoch();
-            filled.pass_due = true;
+            filled.pass_due = !mutated!(OverflowWithoutPass);
         }
         let mut put = |buffer: &mut BytesMut, frame: &[u8]| {
             buffer.put_slice(frame);
@@ -265,10 +269,10 @@ impl<W> Outbox<W> {
         if ack.epoch > self.epoch {
             return Err(PeerMisbehaved::Invalid("ack epoch"));
         }
-        if ack.epoch < self.epoch {
+        if ack.epoch < self.epoch && !mutated!(AckAcrossEpochs) {
             return Ok(Vec::new());
         }
-        if ack.upto > self.appended {
+        if ack.upto > self.appended && !mutated!(AckAcrossEpochs) {
             return Err(PeerMisbehaved::Invalid("ack"));
         }
         if ack.upto > self.acked {

@@ -4,7 +4,7 @@ use super::inbox::Inbox;
 use super::table::Table;
 use crate::session::{Applied, End, Record, Version};
 use crate::wire::Frame;
-use crate::{HybridClock, Now, SessionId};
+use crate::{HybridClock, Now, SessionId, mutated};
 
 /// What is to be done after a data frame was applied.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,13 +45,16 @@ pub fn receive(
     let applied = table.with(&id, |slot| {
         note(&id);
         match frame {
+            Frame::Delta(delta) if slot.is_none() && !delta.create && mutated!(AckWithoutApply) => {
+                Applied { held: true, ..Applied::default() }
+            }
             Frame::Delta(delta) => Record::apply(slot, &delta, now.mono),
             Frame::Ended(_, end) => Record::apply_end(slot, end),
             Frame::Record(record) => Record::apply_update(slot, record.difference, now.mono),
             _ => Applied::default(),
         }
     });
-    inbox.applied((!applied.held).then_some(id));
+    inbox.applied((!applied.held && !mutated!(AckOfPart)).then_some(id));
     let Applied { want, created, ended, late, outlived, conflicts, .. } = applied;
     Received { id: Some(id), pull: want, created, ended, late, conflicts, outlived }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::Stamp;
+use crate::{Stamp, mutated};
 
 /// An attribute's name.
 pub type Name = Arc<str>;
@@ -43,7 +43,11 @@ impl Attributes {
     pub fn merge(&mut self, write: Attribute) -> bool {
         match self.position(&write.name) {
             Ok(index) => match self.0.get_mut(index) {
-                Some(present) if present.stamp < write.stamp => {
+                Some(_) if write.value.is_none() && mutated!(RemovalNotMarked) => {
+                    self.0.remove(index);
+                    true
+                }
+                Some(present) if present.stamp < write.stamp || mutated!(MergeByArrival) => {
                     present.stamp = write.stamp;
                     present.value = write.value;
                     true

@@ -10,7 +10,7 @@ use super::end::{End, EndCause};
 use super::state::{SessionState, Touch, end_digest};
 use super::update::{Difference, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate};
 use super::version::Version;
-use crate::{BootId, Hlc, Instant, SessionId, Stamp};
+use crate::{BootId, Hlc, Instant, SessionId, Stamp, mutated};
 
 /// What a node knows of one session: `None` in a table means nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ impl Record {
             }
             Self::Ended(end) => end,
         };
-        if end.announced {
+        if end.announced && !mutated!(AnnouncedTwice) {
             return None;
         }
         end.announced = true;
@@ -222,7 +222,10 @@ impl Record {
     /// Applies another node's delta.
     pub fn apply(slot: &mut Option<Self>, delta: &Delta, now: Instant) -> Applied {
         match slot {
-            Some(Self::Ended(end)) if end.cause == EndCause::Destroyed || delta.stamp <= end.stamp => {
+            Some(Self::Ended(end))
+                if (end.cause == EndCause::Destroyed || delta.stamp <= end.stamp)
+                    && !mutated!(LateWriteRevives) =>
+            {
                 Applied { held: true, late: true, ..Applied::default() }
             }
             Some(Self::Held(state)) => {
@@ -262,7 +265,7 @@ impl Record {
                 *here = merged;
             }
             (Some(Self::Held(state)), EndCause::Expired) => {
-                if state.touch.stamp > end.stamp {
+                if state.touch.stamp > end.stamp && !mutated!(ExpiryIgnoresAccess) {
                     applied.outlived = true;
                     return applied;
                 }
@@ -271,6 +274,7 @@ impl Record {
                 state.expired = Some(merged);
                 applied.ended = before.is_none().then_some(end);
             }
+            (Some(Self::Held(_)), EndCause::Destroyed) if mutated!(EndIgnored) => {}
             (Some(Self::Held(state)), EndCause::Destroyed) => {
                 applied.ended = Some(end).filter(|_| state.idle_end().is_none());
                 *slot = Some(Self::Ended(end));

@@ -11,7 +11,7 @@ use super::end::{End, EndCause};
 use super::limits::StampedLimits;
 use super::update::{StateUpdate, TouchUpdate, local_limits};
 use super::version::Version;
-use crate::{BootId, Instant, Stamp};
+use crate::{BootId, Instant, Stamp, mutated};
 
 /// The newest access that other nodes know of, and the newest that this one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl SessionState {
 
     /// The idle end that the state has not outlived.
     pub fn idle_end(&self) -> Option<End> {
-        self.expired.filter(|end| self.touch.stamp <= end.stamp)
+        self.expired.filter(|end| self.touch.stamp <= end.stamp || mutated!(ExpiryIgnoresAccess))
     }
 
     /// Whether the session may be served: whole, and not ended.
@@ -119,7 +119,8 @@ impl SessionState {
             self.limits.merge(local_limits(delta.stamp, limits, now));
         }
         self.merge_touch(TouchUpdate { stamp: delta.stamp, age: Duration::ZERO }, now);
-        let follows = !self.partial && delta.previous <= self.version.get(origin);
+        let follows =
+            !self.partial && (delta.previous <= self.version.get(origin) || mutated!(VectorOverGap));
         if follows {
             self.version.advance(origin, delta.stamp.hlc);
         }

@@ -15,6 +15,8 @@ use sessionmesh_core::replication::AckLevel;
 use sessionmesh_core::session::SessionLimits;
 use sessionmesh_core::wire::ClusterKey;
 
+use crate::net::heartbeat::HEARD_IN_ONE;
+
 pub use error::ConfigError;
 pub use options::{OPTIONS, OptionInfo};
 
@@ -343,6 +345,16 @@ impl Config {
                 self.touch_interval(),
                 self.idle,
                 self.idle / 2
+            ));
+        }
+        let parts = u32::try_from(self.membership.max_members.div_ceil(HEARD_IN_ONE)).unwrap_or(u32::MAX);
+        if parts > 1 && self.membership.drop_time < self.membership.frequency * 3 * parts {
+            return impossible(format!(
+                "drop_time = {:?} is too short for max_members = {}: past {HEARD_IN_ONE} members it takes {parts} \
+                 heartbeats to name all; use at least {:?}",
+                self.membership.drop_time,
+                self.membership.max_members,
+                self.membership.frequency * 3 * parts
             ));
         }
         if self.membership.horizon < self.membership.drop_time * 20 {

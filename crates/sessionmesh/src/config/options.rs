@@ -173,7 +173,7 @@ options! {
     "outbox_bytes", "32MiB", "Bytes that may wait for one slow member; past it, the stream is cut and sessions are compared later.",
         |config, key, value| { config.outbox_bytes = bytes(key, value)?; Ok(()) };
     "max_members", "64", "Members at most.",
-        |config, key, value| { config.membership.max_members = in_range(key, value, 2, 128)?; Ok(()) };
+        |config, key, value| { config.membership.max_members = in_range(key, value, 2, 256)?; Ok(()) };
     "handshakes", "64", "Connections at once that have not proved who they are.",
         |config, key, value| { config.handshakes = in_range(key, value, 1, 10_000)?; Ok(()) };
     "handshake_timeout", "2s", "How long a connection may take to prove who it is.",

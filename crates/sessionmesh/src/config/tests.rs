@@ -29,6 +29,26 @@ fn file_environment_and_code_set_the_same_options_and_the_last_wins() {
     config.validate().unwrap();
 }
 
+/// Found by fuzzing: sums of such durations overflowed.
+#[test]
+fn a_duration_of_ages_is_refused() {
+    let said = secure().set("drop_time", "200000000d").map(drop).unwrap_err().to_string();
+    assert!(said.contains("drop_time") && said.contains("ten years"), "{said}");
+}
+
+#[test]
+fn more_members_than_one_heartbeat_names_take_a_longer_drop_time() {
+    let mut config = secure();
+    config.set("max_members", "200").unwrap();
+    config.validate().unwrap();
+    config.set("drop_time", "2s").unwrap();
+    let said = config.validate().unwrap_err().to_string();
+    assert!(
+        said.contains("max_members = 200") && said.contains("drop_time = 2s") && said.contains("3s"),
+        "{said}"
+    );
+}
+
 #[test]
 fn defaults_written_out_give_the_defaults() {
     let mut config = secure();

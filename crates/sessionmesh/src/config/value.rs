@@ -25,11 +25,18 @@ pub(super) fn in_range<T: FromStr + PartialOrd + Display>(
     if number < low || number > high { Err(bad(key, value, expected)) } else { Ok(number) }
 }
 
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 pub(super) fn duration(key: &'static str, value: &str) -> Result<Duration, ConfigError> {
     let parsed = humantime::parse_duration(value.trim()).map_err(|error| {
         bad(key, value, format!("use a number with a unit, like 500ms, 3s or 30m ({error})"))
     })?;
-    if parsed.is_zero() { Err(bad(key, value, "it must be longer than zero")) } else { Ok(parsed) }
+    match parsed {
+        Duration::ZERO => Err(bad(key, value, "it must be longer than zero")),
+        // Sums of several must not overflow.
+        parsed if parsed > LONGEST => Err(bad(key, value, "it must be ten years at most")),
+        parsed => Ok(parsed),
+    }
 }
 
 /// Bytes: a number, or one with `KiB`, `MiB` or `GiB`.

@@ -19,6 +19,11 @@ pub(crate) type Hashing = foldhash::fast::RandomState;
 /// In how many parts the session table is: a scan rests in between.
 pub(crate) const TABLE_PARTS: usize = 256;
 
+/// Read from a connection at once.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+/// Put into a connection's write buffer at once.
+pub(crate) const WRITE_BYTES: usize = 128 << 10;
+
 /// What this node speaks.
 pub(crate) fn protocol_versions() -> (u32, u32) {
     sessionmesh_core::wire::PROTOCOL_VERSIONS

@@ -21,6 +21,9 @@ use crate::stats::{add, count};
 /// Hosts that ask at once and are told in one heartbeat.
 const MAX_PROBERS: usize = 16;
 
+/// Members named in one heartbeat: all fits a datagram, those who asked too.
+pub(crate) const HEARD_IN_ONE: usize = 112;
+
 /// What heartbeats say, from the control task to the thread.
 #[derive(Debug)]
 pub(crate) struct Beacons {
@@ -100,7 +103,7 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             counter,
             state: beacon.state,
             view: beacon.view,
-            heard: beacon.heard.into_iter().chain(beacons.take_probers()).collect(),
+            heard: heard_in(beacon.heard, counter).chain(beacons.take_probers()).collect(),
             address: mesh.me.address,
         }
         .seal(&mesh.key);
@@ -125,6 +128,13 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             }
         }
     }
+}
+
+/// Large clusters: each datagram names a part of those heard, one after the other.
+fn heard_in(heard: Vec<BootId>, counter: u64) -> impl Iterator<Item = BootId> {
+    let parts = heard.len().div_ceil(HEARD_IN_ONE).max(1);
+    let part = usize::try_from(counter).unwrap_or_default() % parts;
+    heard.into_iter().skip(part * HEARD_IN_ONE).take(HEARD_IN_ONE)
 }
 
 async fn hear_group(mesh: &Mesh, beacons: &Beacons, socket: Option<&UdpSocket>) {

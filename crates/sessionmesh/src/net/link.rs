@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::host::TcpStream;
+use crate::host::{READ_BYTES, TcpStream, WRITE_BYTES};
 use bytes::{Buf, BytesMut};
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
@@ -29,10 +29,6 @@ use crate::mesh::Mesh;
 use crate::peer::Peer;
 use crate::stats::{add, count};
 
-/// Read from the socket at once.
-const READ_BYTES: usize = 64 << 10;
-/// Put into the write buffer at once.
-const WRITE_BYTES: usize = 128 << 10;
 /// Pulls on their way at once; more sessions wait for the pass.
 const MAX_PULLS: usize = 4_096;
 

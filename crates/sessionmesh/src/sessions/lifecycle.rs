@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
 use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record};
-use sessionmesh_core::{Event, SessionId, Stamp};
+use sessionmesh_core::{Event, SessionId, Stamp, mutated};
 
 use super::{Edit, Sessions, Snapshot};
 use crate::ack::AckWait;
@@ -231,6 +231,9 @@ impl Sessions {
         let wait = AckWait::new(level, *id);
         let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
         // The session goes on: its end under the old id is nothing to announce.
+        if mutated!(IdKept) {
+            return Ok(to);
+        }
         let destroyed = commit::destroy(&mesh.table, &streams, mesh.origin(), *id, true);
         match &destroyed {
             Ok((_, Some(record))) => self.carry_over(&to.id, &before, record, &change).await?,

@@ -9,9 +9,14 @@ use crate::cluster::{Node, Run};
 
 /// What is not yet as it must be.
 pub(crate) fn lacks(run: &Run) -> Option<String> {
+    lacks_of(run, run.hosts())
+}
+
+/// The same of a cluster in which so many nodes should run.
+pub(crate) fn lacks_of(run: &Run, count: usize) -> Option<String> {
     let nodes = run.nodes();
-    if nodes.len() < run.hosts() {
-        return Some(format!("{} of {} nodes run", nodes.len(), run.hosts()));
+    if nodes.len() < count {
+        return Some(format!("{} of {count} nodes run", nodes.len()));
     }
     for node in &nodes {
         let Inspection { boot, serving, doubting, settled, view, .. } = node.cluster.inspect();

@@ -26,12 +26,17 @@ pub(crate) use bound::Bound;
 pub(crate) use datagram::{Datagrams, UdpSocket};
 pub use inspection::{Copy, Inspection};
 pub use net::Cable;
+pub use sessionmesh_core::mutants::{Mutant, choose};
 pub use sessionmesh_core::wire::PROTOCOL_VERSIONS;
 pub(crate) use stream::{TcpListener, TcpStream};
 pub use world::{Host, HostId, World};
 
 /// Few: a simulated node has few sessions.
 pub(crate) const TABLE_PARTS: usize = 4;
+
+/// Little: a thread has many connections, and frames are to come in parts.
+pub(crate) const READ_BYTES: usize = 4 << 10;
+pub(crate) const WRITE_BYTES: usize = 8 << 10;
 
 /// The same order in every run.
 pub(crate) type Hashing = foldhash::fast::FixedState;

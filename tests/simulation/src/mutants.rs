@@ -1,0 +1,38 @@
+//! Deliberate defects: each must be found.
+
+use std::process::ExitCode;
+
+use sessionmesh::simulation::{Mutant, choose};
+
+use crate::band::Band;
+
+/// Each is found within so many seeds.
+const MOST_SEEDS: u64 = 1_000;
+
+/// Plays each mutant until an invariant is violated, and prints how long that took.
+pub(crate) fn report(jobs: usize) -> ExitCode {
+    println!("| mutant | what is wrong with it | found by seed | invariant |");
+    println!("|---|---|---|---|");
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL {
+        choose(Some(*mutant));
+        let band = Band { seeds: 0..MOST_SEEDS, jobs, keep_going: false, progress: false };
+        let outcome = band.play();
+        let found = outcome.failed.first_key_value();
+        let (seed, invariant) = found.map_or_else(
+            || ("-".to_owned(), "-".to_owned()),
+            |(seed, verdict)| (seed.to_string(), verdict.invariant().unwrap_or("-").to_owned()),
+        );
+        println!("| {mutant:?} | {} | {seed} | {invariant} |", mutant.what());
+        if found.is_none() {
+            missed.push(format!("{mutant:?}"));
+        }
+    }
+    choose(None);
+    if missed.is_empty() {
+        println!("all {} found", Mutant::ALL.len());
+        return ExitCode::SUCCESS;
+    }
+    println!("FAILED: not found in {MOST_SEEDS} seeds: {}", missed.join(", "));
+    ExitCode::FAILURE
+}
