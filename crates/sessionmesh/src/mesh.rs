@@ -11,7 +11,7 @@ use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
 use sessionmesh_core::session::{End, Record};
 use sessionmesh_core::wire::ClusterKey;
-use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId};
+use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId, mutated};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::config::Config;
@@ -219,6 +219,9 @@ impl Mesh {
     pub(crate) fn announce(&self, id: SessionId) {
         let streams = self.routes.streams(None, host::mono());
         if let Some(end) = commit::announce(&self.table, &streams, id) {
+            if mutated!(AnnouncedTwice) {
+                self.emit(Event::SessionDestroyed { id, end });
+            }
             self.emit(Event::SessionDestroyed { id, end });
         }
     }

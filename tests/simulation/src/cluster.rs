@@ -109,6 +109,15 @@ impl Run {
         }
     }
 
+    /// Whether two hosts reach each other.
+    pub(crate) fn is_connected(&self, one: HostId, two: HostId) -> bool {
+        let is_cut = |from, to| {
+            let cable = self.0.world.cable_of(from, to);
+            cable.tcp_cut || cable.bytes_per_s > 0
+        };
+        !is_cut(one, two) && !is_cut(two, one)
+    }
+
     /// Writes a line of the log.
     pub(crate) fn say(&self, text: impl std::fmt::Display) {
         let at = self.0.begun.elapsed();
@@ -136,10 +145,33 @@ impl Run {
         self.0.disturbed_at.set(Instant::now());
     }
 
+    /// Whether nothing was done to anybody from so long before a moment on.
+    pub(crate) fn was_quiet(&self, before: std::time::Duration, at: std::time::Duration) -> bool {
+        !self.is_disturbed() && self.0.disturbed_at.get().duration_since(self.0.begun) + before < at
+    }
+
+    /// Whether something is cut, or slow, or stands still.
+    fn is_disturbed(&self) -> bool {
+        let hosts = 0..self.hosts();
+        let pairs = hosts.clone().flat_map(|from| hosts.clone().map(move |to| (from, to)));
+        let mut disturbed = self.nodes().iter().any(|node| node.paused);
+        for (from, to) in pairs.filter(|(from, to)| from != to) {
+            let cable = self.0.world.cable_of(from, to);
+            disturbed |= cable.tcp_cut || cable.udp_cut || cable.bytes_per_s > 0;
+        }
+        disturbed
+    }
+
+    /// Whether a node was lost after a moment.
+    pub(crate) fn has_lost_a_node_since(&self, at: std::time::Duration) -> bool {
+        self.0.lost_at.get().is_some_and(|lost_at| lost_at.duration_since(self.0.begun) >= at)
+    }
+
     /// Whether views and holders may still differ by what was done.
     pub(crate) fn is_troubled(&self) -> bool {
-        self.0.disturbed_at.get().elapsed()
-            < self.scenario().drop_time * 4 + std::time::Duration::from_secs(12)
+        self.is_disturbed()
+            || self.0.disturbed_at.get().elapsed()
+                < self.scenario().drop_time * 4 + std::time::Duration::from_secs(12)
     }
 
     /// Proves that something happened.

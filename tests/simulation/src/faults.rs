@@ -27,11 +27,13 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
             0..=2 => kill(run, host, long.min(Duration::from_secs(4)), random.u32(0..4) == 0).await,
             3 => power_off(run, host, long).await,
             4..=5 => leave(run, host),
+            6 if scenario.heavy => slow(run, host, random.u64(2_000..20_000), long),
             6..=8 => pause(run, host, long),
             9..=11 => cut(run, &mut random, long),
             12 if scenario.has_short_horizon() => {
                 run.count("cuts longer than the horizon");
-                let longer = Duration::from_millis(random.u64(0..=3_000)) + scenario.drop_time;
+                // By then ends are forgotten, too.
+                let longer = Duration::from_millis(random.u64(0..=3_000)) + scenario.drop_time * 6;
                 cut(run, &mut random, scenario.horizon + longer);
                 // Nothing else mends it.
                 tokio::time::sleep(scenario.horizon + longer).await;

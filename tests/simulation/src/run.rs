@@ -95,6 +95,7 @@ async fn story(scenario: Scenario, most_faults: usize) -> Verdict {
     let _ = watching.await;
     settle(&run).await;
     conclude(&run);
+    expiry::quiet(&run, &mut random).await;
     expiry::at_the_end(&run).await;
     for node in run.nodes() {
         run.tally(&node);

@@ -29,6 +29,8 @@ pub(crate) struct Scenario {
     pub(crate) jitter: Duration,
     /// Sessions that are there before anything happens: passes take their time.
     pub(crate) stock: usize,
+    /// Routine passes come too seldom to mend anything.
+    pub(crate) rare_passes: bool,
     /// Each start runs this protocol version or the next.
     pub(crate) skew: bool,
 }
@@ -70,6 +72,7 @@ impl Scenario {
             },
             stock: if random.u32(0..6) == 0 { random.usize(50..=400) } else { 0 },
             skew: random.u32(0..4) == 0,
+            rare_passes: random.bool(),
         }
     }
 
@@ -92,6 +95,7 @@ impl Scenario {
             jitter: Duration::from_micros(300),
             stock: 0,
             skew: false,
+            rare_passes: true,
             ..Self::of(seed)
         }
     }
@@ -112,7 +116,7 @@ impl Scenario {
             ("session_bytes", bytes.to_string()),
             ("frame_bytes", self.outbox_bytes().to_string()),
             ("outbox_bytes", self.outbox_bytes().to_string()),
-            ("pass_interval", if self.users == 0 { "60s" } else { "5s" }.into()),
+            ("pass_interval", if self.rare_passes { "60s" } else { "5s" }.into()),
             ("max_members", if self.nodes > 64 { "224" } else { "64" }.into()),
             ("mode", if self.backup_only { "backup-only" } else { "all-peers" }.into()),
         ];

@@ -212,7 +212,7 @@ impl Record {
             }
             Self::Ended(end) => end,
         };
-        if end.announced && !mutated!(AnnouncedTwice) {
+        if end.announced {
             return None;
         }
         end.announced = true;

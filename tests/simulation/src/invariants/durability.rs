@@ -69,7 +69,8 @@ pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, 
         let mut lost = Vec::new();
         for (id, session) in &history.sessions {
             let rested = now.saturating_sub(session.accessed_at);
-            if session.may_be_over || rested >= idle || expired.contains(id) {
+            let died = expired.contains(id) && run.has_lost_a_node_since(session.accessed_at);
+            if session.may_be_over || rested >= idle || died {
                 continue;
             }
             let Some(values) = left.get(id) else {

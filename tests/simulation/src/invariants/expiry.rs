@@ -1,26 +1,46 @@
 //! G9: sessions end by idleness in time, not before it; each end is announced.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use sessionmesh::{End, EndCause, SessionId};
 
 use crate::cluster::{Node, Run};
+use crate::users;
 
 /// A node has told its application that a session is over.
 pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
     let (now, idle) = (run.elapsed(), run.scenario().idle);
-    let troubled = run.is_troubled();
+    let calm = run.scenario().drop_time * 4 + Duration::from_secs(4);
     run.history(|history| {
         let session = history.session(id);
         session.announced.push((node.boot, end));
         let rested = now.saturating_sub(session.accessed_at);
-        if end.cause == EndCause::Expired && rested < idle && !troubled {
+        // Whoever saw the access was connected, then and since.
+        let heard = run.was_quiet(calm, session.accessed_at);
+        if end.cause == EndCause::Expired && rested < idle && heard {
             history.violated(
                 "expiry",
                 format_args!("{id:?} expired on {} {rested:?} after an access, not {idle:?}", node.boot),
             );
         }
     });
+}
+
+/// Users come once more when nothing has happened for long: what they leave ends when it must.
+pub(crate) async fn quiet(run: &Run, random: &mut fastrand::Rng) {
+    if !run.scenario().has_short_idle() {
+        return;
+    }
+    tokio::time::sleep(run.scenario().drop_time * 4 + Duration::from_secs(5)).await;
+    let stop = Rc::new(RefCell::new(false));
+    let tabs = users::start(run, random, &stop);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    *stop.borrow_mut() = true;
+    for tab in tabs {
+        let _ = tab.await;
+    }
 }
 
 /// Nobody asks for anything any more: what is idle ends.

@@ -89,7 +89,7 @@ impl Network {
         self.changed.notify_waiters();
     }
 
-    fn state_of(&self, from: HostId, to: HostId) -> Cable {
+    pub(super) fn state_of(&self, from: HostId, to: HostId) -> Cable {
         lock(&self.state).cables.get(&(from, to)).copied().unwrap_or_default()
     }
 

@@ -65,6 +65,11 @@ impl World {
         host
     }
 
+    /// What the cable from one host to another does to what is sent.
+    pub fn cable_of(&self, from: HostId, to: HostId) -> super::Cable {
+        self.net.state_of(from, to)
+    }
+
     /// Changes what the cable from one host to another does to what is sent.
     pub fn cable(&self, from: HostId, to: HostId, change: impl FnOnce(&mut super::Cable)) {
         self.net.cable(from, to, change);
