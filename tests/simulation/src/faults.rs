@@ -6,6 +6,9 @@ use sessionmesh::simulation::{Cable, HostId};
 
 use crate::cluster::Run;
 
+/// At least so long, if an outbox is to overflow.
+const SLOW_FOR: Duration = Duration::from_secs(3);
+
 /// Does something now and then, until the time of trouble is over.
 ///
 /// `most`: so many things, then none.
@@ -27,7 +30,7 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
             0..=2 => kill(run, host, long.min(Duration::from_secs(4)), random.u32(0..4) == 0).await,
             3 => power_off(run, host, long).await,
             4..=5 => leave(run, host),
-            6 if scenario.heavy => slow(run, host, random.u64(2_000..20_000), long),
+            6..=7 if scenario.heavy => slow(run, host, random.u64(500..10_000), long.max(SLOW_FOR)),
             6..=8 => pause(run, host, long),
             9..=11 => cut(run, &mut random, long),
             12 if scenario.has_short_horizon() => {
@@ -52,7 +55,7 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
                 run.count("clock steps");
             }
             14 => {
-                let most = if scenario.heavy { 20_000 } else { 200_000 };
+                let most = if scenario.heavy { 10_000 } else { 200_000 };
                 slow(run, host, random.u64(2_000..most), long);
             }
             _ => swizzle(run, &mut random, long),

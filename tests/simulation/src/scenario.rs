@@ -42,6 +42,8 @@ impl Scenario {
         // Small clusters find most; now and then a large one.
         let nodes = if random.u32(0..12) == 0 { random.usize(6..=12) } else { random.usize(2..=5) };
         let short_horizon = random.u32(0..8) == 0;
+        // Values are long, users quick: what waits for a slow member overflows.
+        let heavy = random.u32(0..6) == 0;
         // Cuts longer than a short horizon must have their time.
         let frequency = Duration::from_millis(random.u64(50..=if short_horizon { 100 } else { 300 }));
         let drop_time = frequency * random.u32(4..=if short_horizon { 5 } else { 10 });
@@ -59,10 +61,10 @@ impl Scenario {
                 Duration::from_secs(1_800)
             },
             horizon: if short_horizon { drop_time * 20 } else { Duration::from_secs(86_400) },
-            session_bytes: if random.u32(0..3) == 0 { 8 << 10 } else { 64 << 10 },
-            heavy: random.u32(0..5) == 0,
+            session_bytes: if heavy || random.u32(0..3) > 0 { 64 << 10 } else { 8 << 10 },
+            heavy,
             users: random.usize(1..=6),
-            think: Duration::from_millis(random.u64(5..=120)),
+            think: Duration::from_millis(random.u64(5..=if heavy { 40 } else { 120 })),
             trouble: Duration::from_secs(random.u64(5..=25) * if short_horizon { 2 } else { 1 }),
             calm: (random.u32(0..10) > 0).then(|| Duration::from_millis(random.u64(100..=4_000))),
             lost_per_mille: if random.bool() { random.u32(0..=300) } else { 0 },

@@ -153,7 +153,7 @@ impl Tab {
     fn size(&mut self) -> usize {
         let most = self.run.scenario().session_bytes as usize / 6;
         if self.run.scenario().heavy {
-            self.random.usize(0..most)
+            self.random.usize(most / 2..most)
         } else if self.random.u32(0..30) == 0 {
             self.random.usize(0..800)
         } else {
