@@ -48,6 +48,7 @@ in_both_modes! {
     members_are_compared_in_turn_as_a_matter_of_routine
     after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty
     no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
+    restarts_within_a_long_cut_do_not_bring_its_sides_together
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
     who_founded_and_whom_it_told_miss_others_for_the_horizon
@@ -577,7 +578,7 @@ fn who_founded_and_whom_it_told_miss_others_for_the_horizon(mode: Mode) {
     let mut world = World::new(mode);
     let horizon = Duration::from_secs(90);
     let config = MembershipConfig { horizon, ..MembershipConfig::default() };
-    let founder = world.start_with("n1", 4_001, 10, config.clone(), mode);
+    let founder = world.start_with("n1", 4_001, 10, config, mode);
     world.run(Duration::from_secs(4));
     let joiner = world.start_with("n2", 4_002, 20, config, mode);
     world.run(Duration::from_secs(4));
@@ -590,4 +591,53 @@ fn who_founded_and_whom_it_told_miss_others_for_the_horizon(mode: Mode) {
     assert!(world.processes[joiner].node.misses_members(), "what the founder did not know, nobody knows");
     world.run(Duration::from_secs(2));
     assert!(!world.processes[joiner].node.misses_members());
+}
+
+/// Whoever starts within a cut inherits who is missed; and if nobody is left on either side of those who were cut
+/// off, both sides have lost somebody for good, and nobody in common.
+fn restarts_within_a_long_cut_do_not_bring_its_sides_together(mode: Mode) {
+    for both_sides in [false, true] {
+        let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+        let mut world = World::new(mode);
+        for n in 1..=4 {
+            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+        }
+        world.run(Duration::from_secs(4));
+        let cut_off = |world: &mut World, one: &[usize], two: &[usize]| {
+            one.iter().for_each(|a| two.iter().for_each(|b| world.cut(*a, *b)));
+        };
+        // n1, n2 and n3 here, n4 there; and who starts in the place of each.
+        cut_off(&mut world, &[0, 1, 2], &[3]);
+        world.run(Duration::from_secs(10));
+        for n in 1..=3u16 {
+            cut_off(&mut world, &[3 + usize::from(n)], &[3]);
+            world.kill(usize::from(n) - 1);
+            world.start_with(&format!("n{n}"), 4_000 + n, 100 + u64::from(n), config, mode);
+            world.run(Duration::from_secs(8));
+        }
+        let mut beyond = 3;
+        if both_sides {
+            beyond = 7;
+            let joiner = world.start_with("n5", 4_005, 105, config, mode);
+            assert_eq!(joiner, beyond);
+            cut_off(&mut world, &[4, 5, 6], &[beyond]);
+            world.run(Duration::from_secs(8));
+        }
+        world.run(Duration::from_secs(60));
+        if both_sides {
+            world.kill(3);
+            world.run(Duration::from_secs(1));
+        }
+        for index in [4, 5, 6, beyond] {
+            assert_eq!(world.state(index), MemberState::Ready);
+        }
+        world.cut.clear();
+        world.run(Duration::from_secs(15));
+        let emptied = |index: usize| {
+            world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }))
+        };
+        let all = [emptied(4), emptied(5), emptied(6), emptied(beyond)];
+        assert_eq!(all, [false, false, false, true], "both sides restarted: {both_sides}");
+        assert_eq!(world.members(beyond).len(), 3);
+    }
 }

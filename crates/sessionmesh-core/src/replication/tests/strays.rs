@@ -144,6 +144,25 @@ fn what_is_newer_on_a_stray_reaches_the_holders_and_what_is_newer_there_stays() 
     }
 }
 
+/// Another holder may have forgotten the end by the time that it is offered the stray.
+#[test]
+fn a_stray_that_is_over_hears_of_it_in_the_first_pass_with_one_who_knows() {
+    for (driver, responder) in [(0, 1), (1, 0)] {
+        let mut world = World::new(3);
+        let stray = (0..).map(id).find(|id| world.holders(*id) == [2, 3]).unwrap();
+        world.mesh.0[0].create(stray);
+        let record = world.mesh.0[0].table.read(&stray, |record| record.cloned());
+        let holder = &world.mesh.0[1];
+        holder.table.with(&stray, |slot| {
+            *slot = record;
+            let stamp = crate::Stamp { hlc: holder.clock.tick(2, crate::Hlc::ZERO), origin: holder.boot };
+            let _ = Record::destroy(slot, true, |_| stamp);
+        });
+        world.pass(driver, responder);
+        assert!(!world.has(0, stray), "driven by n{}", driver + 1);
+    }
+}
+
 #[test]
 fn a_stray_that_changed_after_it_was_offered_stays() {
     let mut world = World::new(3);
