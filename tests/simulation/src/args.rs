@@ -36,6 +36,9 @@ struct Args {
     /// Deliberate defects instead: how many seeds it takes to find each.
     #[arg(long)]
     mutants: bool,
+    /// Only the mutant of this name.
+    #[arg(long, requires = "mutants")]
+    only: Option<String>,
     /// Clusters of 8, 50 and 200 nodes instead: that they settle, and what they send.
     #[arg(long)]
     scale: bool,
@@ -52,7 +55,7 @@ pub(crate) fn main() -> ExitCode {
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     note_panics();
     if args.mutants {
-        return mutants::report(jobs);
+        return mutants::report(jobs, args.only.as_deref());
     }
     if args.scale {
         return scale::report();

@@ -6,6 +6,10 @@ use sessionmesh::simulation::{Cable, HostId};
 
 use crate::cluster::Run;
 
+/// Kinds of faults, the frequent ones several times.
+pub(crate) const FAULTS: u32 = 20;
+/// The one of slow receivers.
+pub(crate) const SLOW: u32 = 14;
 /// At least so long, if an outbox is to overflow.
 const SLOW_FOR: Duration = Duration::from_secs(3);
 
@@ -26,7 +30,8 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
         run.count("faults");
         let host = random.usize(0..run.hosts());
         let long = Duration::from_millis(random.u64(50..=8_000));
-        match random.u32(0..20) {
+        let any = random.u32(0..FAULTS);
+        match scenario.focus.unwrap_or(any) {
             0..=2 => kill(run, host, long.min(Duration::from_secs(4)), random.u32(0..4) == 0).await,
             3 => power_off(run, host, long).await,
             4..=5 => leave(run, host),
@@ -54,9 +59,10 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
                 run.host(host).drift_clock(random.i64(-200..=200));
                 run.count("clock steps");
             }
-            14 => {
+            SLOW => {
                 let most = if scenario.heavy { 10_000 } else { 200_000 };
-                slow(run, host, random.u64(2_000..most), long);
+                let long = if scenario.heavy { long.max(SLOW_FOR) } else { long };
+                slow(run, host, random.u64(500..most), long);
             }
             _ => swizzle(run, &mut random, long),
         }
@@ -177,7 +183,8 @@ fn leave(run: &Run, host: HostId) {
         run.count(if left.is_ok() { "leaves" } else { "leaves that gave up" });
         // The process ends.
         run.host(host).kill();
-        run.gone(host, true);
+        // One that has left has handed everything over.
+        run.gone(host, left.is_err());
         run.start(host, false).await;
     });
 }

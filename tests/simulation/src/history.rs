@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) may_be_over: bool,
     /// It is over, and must never be seen again while a node lives that knows it.
     pub(crate) over: bool,
+    /// Since when everybody who is connected can know it.
+    pub(crate) over_since: Option<Duration>,
     /// Boots that have told that it is over.
     pub(crate) told_over: BTreeSet<BootId>,
     /// The last request that found it, by virtual time.

@@ -10,11 +10,12 @@ use crate::band::Band;
 const MOST_SEEDS: u64 = 1_000;
 
 /// Plays each mutant until an invariant is violated, and prints how long that took.
-pub(crate) fn report(jobs: usize) -> ExitCode {
+pub(crate) fn report(jobs: usize, only: Option<&str>) -> ExitCode {
     println!("| mutant | what is wrong with it | found by seed | invariant |");
     println!("|---|---|---|---|");
     let mut missed = Vec::new();
-    for mutant in Mutant::ALL {
+    let wanted = |mutant: &&Mutant| only.is_none_or(|only| format!("{mutant:?}") == only);
+    for mutant in Mutant::ALL.iter().filter(wanted) {
         choose(Some(*mutant));
         let band = Band { seeds: 0..MOST_SEEDS, jobs, keep_going: false, progress: false };
         let outcome = band.play();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sessionmesh::{AckLevel, Config};
 
+use crate::faults::{FAULTS, SLOW};
+
 /// One simulation's parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -27,6 +29,8 @@ pub(crate) struct Scenario {
     pub(crate) calm: Option<Duration>,
     pub(crate) lost_per_mille: u32,
     pub(crate) jitter: Duration,
+    /// Only one kind of fault, again and again: nothing else mends what it breaks.
+    pub(crate) focus: Option<u32>,
     /// Sessions that are there before anything happens: passes take their time.
     pub(crate) stock: usize,
     /// Routine passes come too seldom to mend anything.
@@ -72,6 +76,11 @@ impl Scenario {
                 let most = if random.bool() { 500 } else { 20_000 };
                 Duration::from_micros(random.u64(50..=most))
             },
+            focus: match random.u32(0..6) {
+                0 => Some(random.u32(0..FAULTS)),
+                1..=3 if heavy => Some(SLOW),
+                _ => None,
+            },
             stock: if random.u32(0..6) == 0 { random.usize(50..=400) } else { 0 },
             skew: random.u32(0..4) == 0,
             rare_passes: random.bool(),
@@ -95,6 +104,7 @@ impl Scenario {
             calm: None,
             lost_per_mille: 0,
             jitter: Duration::from_micros(300),
+            focus: None,
             stock: 0,
             skew: false,
             rare_passes: true,

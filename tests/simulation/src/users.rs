@@ -326,7 +326,7 @@ impl Tab {
                 self.browser.borrow_mut().seen = Seen::of(&snapshot);
                 let now = self.asked_at.get();
                 self.run.history(|history| history.session(&id).accessed(now));
-                resurrection::read(&self.run, &id, node.boot);
+                resurrection::read(&self.run, &id, node.boot, now);
                 for (attribute, value) in snapshot.iter() {
                     provenance::check(&self.run, &id, attribute, value);
                 }
@@ -379,7 +379,12 @@ impl Tab {
             self.run.count("logouts");
             self.run.say(format_args!("{id:?} ended on {}: {}", node.boot, committed.outcome));
             let known = node.knows_end_of(&id);
-            self.run.history(|history| history.session(&id).over |= known && committed.outcome.have >= 2);
+            let now = self.run.elapsed();
+            self.run.history(|history| {
+                let session = history.session(&id);
+                session.over |= known && committed.outcome.have >= 2;
+                session.over_since.get_or_insert(now);
+            });
         }
     }
 }

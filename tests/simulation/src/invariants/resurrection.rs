@@ -1,8 +1,13 @@
 //! G3: a node that has applied the end of a session never serves it again.
 
+use std::time::Duration;
+
 use sessionmesh::{BootId, EndCause, SessionId};
 
 use crate::cluster::Run;
+
+/// How long a logout takes at most to reach those who are connected.
+const REPLICATION: Duration = Duration::from_secs(1);
 
 /// Notes who knows of which end, and finds who knew and knows no more.
 pub(crate) fn look(run: &Run) {
@@ -29,8 +34,18 @@ pub(crate) fn look(run: &Run) {
 }
 
 /// A node has served a session.
-pub(crate) fn read(run: &Run, id: &SessionId, boot: BootId) {
+pub(crate) fn read(run: &Run, id: &SessionId, boot: BootId, asked_at: Duration) {
     seen(run, id, boot, "is served");
+    // Whoever holds it has heard by then, and one who does not asks them.
+    let over = run.history(|history| {
+        let session = history.session(id);
+        session.over && session.over_since.is_some_and(|since| since + REPLICATION < asked_at)
+    });
+    if over && !run.is_troubled() {
+        run.history(|history| {
+            history.violated("resurrection", format_args!("{id:?} is served on {boot}, long after its end"));
+        });
+    }
 }
 
 /// A node has taken a write.
