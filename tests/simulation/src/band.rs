@@ -1,5 +1,7 @@
 //! Many seeds, on all cores.
 
+#![allow(clippy::disallowed_methods)] // How long it takes here is told by the clock here.
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _};
 use std::ops::Range;

@@ -22,7 +22,7 @@ pub(crate) fn at_acknowledgement(
     }
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
     let outcome = committed.outcome;
-    let have = usize::from(outcome.have.min(outcome.want));
+    let have = outcome.have.min(outcome.want);
     let (write, older) = run.history(|history| {
         let session = history.session(id);
         (session.writes.get(&op).cloned(), ancestors(session, op))

@@ -54,7 +54,7 @@ impl Cluster {
             doubting: mesh.is_doubting(),
             settled: mesh.is_settled_in(&routes.view),
             view: routes.view.members().collect(),
-            outbox_bytes: waiting.max().unwrap_or_default() as usize,
+            outbox_bytes: waiting.max().unwrap_or_default(),
         }
     }
 

@@ -131,7 +131,7 @@ impl Pipe {
     }
 
     fn try_read(&self, most: usize) -> io::Result<Bytes> {
-        if !self.next_at().is_some_and(|at| at <= Instant::now()) {
+        if self.next_at().is_none_or(|at| at > Instant::now()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut flow = lock(&self.state);
