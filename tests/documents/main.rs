@@ -85,7 +85,8 @@ fn the_tests_that_documents_name_are_there() {
     // Names of tests are the longer ones in lower case; the others are Tomcat's classes and our modes.
     let names = tables.iter().flat_map(|table| table.split('`').skip(1).step_by(2));
     let is_option = |name: &str| OPTIONS.iter().any(|option| name.starts_with(option.key));
-    for name in names.filter(|name| name.contains('_') && !name.contains([' ', ':', '/']) && !is_option(name)) {
+    for name in names.filter(|name| name.contains('_') && !name.contains([' ', ':', '/']) && !is_option(name))
+    {
         named += 1;
         assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
     }
