@@ -66,13 +66,9 @@ mod switch {
         TokenByLargestStamp: "versions are compared by their largest stamp",
         VisitorServesFromMemory: "a node that does not hold a session serves its copy",
         PassSkipsRange: "a pass leaves out ids that begin with 7",
-        OverflowWithoutPass: "a stream goes on after an overflow as if nothing was lost",
         OverflowIgnored: "an outbox grows without a bound",
         StrayDroppedEarly: "a copy is dropped when one of its holders has it",
-        HandOverSkipped: "a leaving node does not wait until others have what it holds",
-        DenialByUnsettled: "a holder that has not compared with all denies sessions",
         ReadyBeforeCompared: "a joiner serves before it has compared with anybody, and says that it has",
-        ExpiryIgnoresAccess: "an end by idleness does not yield to a newer access",
         ExpiryWithoutGrace: "a session expires as soon as this node has not heard of an access",
         AnnouncedTwice: "an end that was announced is announced again",
     }

@@ -10,7 +10,7 @@ use sessionmesh_core::membership::{Identity, MemberInfo, Node};
 use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::AckLevel;
 use sessionmesh_core::wire::Frame;
-use sessionmesh_core::{BootId, Event, NodeName, SessionId, mutated};
+use sessionmesh_core::{BootId, Event, NodeName, SessionId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -173,7 +173,7 @@ impl Cluster {
         let result = loop {
             let compared = mesh.compared.load(Ordering::Acquire);
             let left = mesh.left_to_hand_over() as u64;
-            if compared && left == 0 && behind().is_empty() || mutated!(HandOverSkipped) {
+            if compared && left == 0 && behind().is_empty() {
                 break Ok(());
             }
             let routes = mesh.routes.current();

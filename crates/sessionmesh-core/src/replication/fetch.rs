@@ -6,7 +6,7 @@ use super::table::Table;
 use crate::placement::View;
 use crate::session::{Applied, EndCause, Record};
 use crate::wire::{Fetch, FetchOutcome};
-use crate::{HybridClock, Now, SessionId, mutated};
+use crate::{HybridClock, Now, SessionId};
 
 /// What a node's word about a session is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,7 @@ impl Standing {
     pub fn of(view: &View, settled: bool, fetch: &Fetch) -> Self {
         if !view.may_serve(&fetch.id) {
             Self::Stranger
-        } else if settled && view.hash() == fetch.view && view.i_hold(&fetch.id)
-            || mutated!(DenialByUnsettled)
-        {
+        } else if settled && view.hash() == fetch.view && view.i_hold(&fetch.id) {
             Self::Settled
         } else {
             Self::Holder

@@ -265,7 +265,7 @@ impl Record {
                 *here = merged;
             }
             (Some(Self::Held(state)), EndCause::Expired) => {
-                if state.touch.stamp > end.stamp && !mutated!(ExpiryIgnoresAccess) {
+                if state.touch.stamp > end.stamp {
                     applied.outlived = true;
                     return applied;
                 }

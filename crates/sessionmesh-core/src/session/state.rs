@@ -77,7 +77,7 @@ impl SessionState {
 
     /// The idle end that the state has not outlived.
     pub fn idle_end(&self) -> Option<End> {
-        self.expired.filter(|end| self.touch.stamp <= end.stamp || mutated!(ExpiryIgnoresAccess))
+        self.expired.filter(|end| self.touch.stamp <= end.stamp)
     }
 
     /// Whether the session may be served: whole, and not ended.
