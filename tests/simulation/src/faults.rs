@@ -175,16 +175,18 @@ async fn power_off(run: &Run, host: HostId, down: Duration) {
 fn leave(run: &Run, host: HostId) {
     let Some(node) = run.node(host).filter(|node| !node.paused) else { return };
     run.say(format_args!("host {host}: leaves"));
-    let left = run.host(host).spawn(async move { node.cluster.leave().await });
+    let leaving = node.cluster.clone();
+    let left = run.host(host).spawn(async move { leaving.leave().await });
     later(run, Duration::ZERO, async move |run: Run| {
         // Killed meanwhile, it has not left.
         let Ok(left) = left.await else { return };
         run.say(format_args!("host {host}: has left, {left:?}"));
         run.count(if left.is_ok() { "leaves" } else { "leaves that gave up" });
         // The process ends.
+        let alone = node.cluster.inspect().view.is_empty();
         run.host(host).kill();
-        // One that has left has handed everything over.
-        run.gone(host, left.is_err());
+        // One that has left has handed everything over, if there was anybody.
+        run.gone(host, left.is_err() || alone);
         run.start(host, false).await;
     });
 }

@@ -23,9 +23,12 @@ pub(crate) fn at_acknowledgement(
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
     let outcome = committed.outcome;
     let have = outcome.have.min(outcome.want);
-    let (write, older) = run.history(|history| {
+    let (write, older, removals) = run.history(|history| {
         let session = history.session(id);
-        (session.writes.get(&op).cloned(), ancestors(session, op))
+        let removal = |write: &&Write| write.removal && write.outcome != Outcome::Refused;
+        let removals: BTreeSet<String> =
+            session.writes.values().filter(removal).map(|write| write.attribute.clone()).collect();
+        (session.writes.get(&op).cloned(), ancestors(session, op), removals)
     });
     // Past a gap a write is applied and the version stays: then the value itself tells, unless it is something
     // older than what was overwritten. A removal does not tell.
@@ -33,7 +36,8 @@ pub(crate) fn at_acknowledgement(
         let whole = || node.cluster.copy_of(id).is_some_and(|copy| !copy.partial);
         let applied = |write: &Write| {
             let there = node.cluster.values_of(id).get(&write.attribute).and_then(|value| op_of(value));
-            write.removal || there.is_some_and(|there| !older.contains(&there))
+            let removed = write.removal || removals.contains(&write.attribute);
+            there.map_or(removed, |there| !older.contains(&there))
         };
         stamp.is_in(node, id) || whole() && write.as_ref().is_none_or(applied)
     };
