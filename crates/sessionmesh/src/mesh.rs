@@ -62,6 +62,8 @@ pub(crate) struct Mesh {
     pub(crate) compared: AtomicBool,
     /// Whether a member may live beyond a cut.
     pub(crate) misses_members: AtomicBool,
+    /// Whether this node knows of one: away, or heard and not linked.
+    pub(crate) knows_of_one_alive: AtomicBool,
     /// When somebody was last missed or not compared with, in nanoseconds of the boot-time clock.
     incomplete_at: AtomicU64,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
@@ -93,6 +95,7 @@ impl Mesh {
             settled_in: AtomicU64::new(0),
             compared: AtomicBool::new(false),
             misses_members: AtomicBool::new(false),
+            knows_of_one_alive: AtomicBool::new(false),
             incomplete_at: AtomicU64::new(host::mono().as_nanos()),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
@@ -133,6 +136,7 @@ impl Mesh {
     /// What the membership says of sessions that may be elsewhere.
     pub(crate) fn set_known(&self, now: Instant, node: &Node) {
         self.misses_members.store(node.misses_members(), Ordering::Relaxed);
+        self.knows_of_one_alive.store(node.knows_of_one_alive(), Ordering::Relaxed);
         self.compared.store(node.has_compared_with_all(), Ordering::Release);
         if node.is_incomplete() {
             self.incomplete_at.store(now.as_nanos(), Ordering::Release);

@@ -125,7 +125,8 @@ impl Node {
         self.unsure_since.is_some() || self.knows_of_one_alive()
     }
 
-    fn knows_of_one_alive(&self) -> bool {
+    /// Whether this node itself knows of one: away, or heard and not linked.
+    pub fn knows_of_one_alive(&self) -> bool {
         self.lost.is_anybody_away() || !self.sightings.is_empty()
     }
 

@@ -45,10 +45,9 @@ impl End {
             (EndCause::Destroyed, EndCause::Expired) => self,
             (EndCause::Expired, EndCause::Destroyed) => other,
         };
-        // An announcement outlives a merge with the same end or another of the same session:
-        // nobody is told twice of one end, nor again of one that was merely confirmed.
-        end.announced =
-            (self.announced && self.cause == end.cause) || (other.announced && other.cause == end.cause);
+        // An announcement outlives a merge with another end of the same session, a logout of one that had
+        // expired too: nobody is told twice that a session is over.
+        end.announced = self.announced || other.announced;
         end
     }
 }

@@ -111,7 +111,10 @@ impl Sessions {
         let level = self.level.max(AckLevel::One);
         let wait = AckWait::new(level, *id);
         let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
-        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
+        // Of one that has expired the application has been told.
+        let told = |record: Option<&Record>| record.and_then(Record::end).is_some_and(|end| end.announced);
+        let told = mesh.table.read(id, told);
+        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, told) {
             Ok((end, record)) => {
                 mesh.ended(*id, end);
                 record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state))
@@ -144,6 +147,11 @@ impl Sessions {
     fn is_end_doubtful(&self, id: &SessionId) -> bool {
         let mesh = &*self.mesh;
         if !mesh.misses_members.load(Ordering::Relaxed) {
+            return false;
+        }
+        // One that has expired here lives beyond a cut only if there is one.
+        let ended = mesh.table.read(id, |record| record.and_then(Record::end).is_some());
+        if ended && !mesh.knows_of_one_alive.load(Ordering::Relaxed) {
             return false;
         }
         let mut ends = mesh.doubtful_ends();

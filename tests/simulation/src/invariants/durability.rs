@@ -17,6 +17,7 @@ pub(crate) fn at_acknowledgement(
     committed: &Committed,
 ) {
     // It may have died, or forgotten everything, between the write and its answer.
+    run.listen();
     if run.has_lost_a_node_lately() {
         run.lose();
     }

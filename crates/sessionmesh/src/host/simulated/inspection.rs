@@ -77,9 +77,9 @@ impl Cluster {
         });
     }
 
-    /// Whether the end of a session is one of an id that nobody knew: kept for a while, told to nobody.
+    /// Whether the end of a session is one of an id that nobody here knew.
     pub fn is_unknown_end(&self, id: &SessionId) -> bool {
-        self.mesh().unknown_ends().contains_key(id)
+        self.mesh().unknown_ends().contains_key(id) || self.mesh().doubtful_ends().contains_key(id)
     }
 
     /// What is in a session, if anything can be.
