@@ -64,7 +64,6 @@ mod switch {
         RemovalNotMarked: "a removal leaves no mark",
         VectorOverGap: "the version goes on over a gap",
         TokenByLargestStamp: "versions are compared by their largest stamp",
-        VisitorServesFromMemory: "a node that does not hold a session serves its copy",
         PassSkipsRange: "a pass leaves out ids that begin with 7",
         OverflowIgnored: "an outbox grows without a bound",
         StrayDroppedEarly: "a copy is dropped when one of its holders has it",

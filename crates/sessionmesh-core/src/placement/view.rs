@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::mode::Mode;
 use super::seat::{Seat, holders};
-use crate::{BootId, SessionId, mutated};
+use crate::{BootId, SessionId};
 
 /// Views gone through without having compared with all, of which a node keeps track.
 const MAX_EARLIER: usize = 16;
@@ -141,9 +141,6 @@ impl View {
     /// Whether this node may answer for a session from memory: it holds it, and has done so in every
     /// view since it had compared with all.
     pub fn may_serve(&self, id: &SessionId) -> bool {
-        if mutated!(VisitorServesFromMemory) {
-            return true;
-        }
         match self.mode {
             Mode::AllPeers => true,
             Mode::BackupOnly { .. } => {
