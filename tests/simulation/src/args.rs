@@ -39,7 +39,7 @@ struct Args {
     /// Only the mutant of this name.
     #[arg(long, requires = "mutants")]
     only: Option<String>,
-    /// Clusters of 8, 50 and 200 nodes instead: that they settle, and what they send.
+    /// Clusters of 8, 50 and 100 nodes instead: that they settle, and what they send.
     #[arg(long)]
     scale: bool,
 }

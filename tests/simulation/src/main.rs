@@ -4,7 +4,7 @@
 //! cargo simulate --seeds 0..10000       # a band, on all cores
 //! cargo simulate --seed 4711 --log      # one, and everything that happened in it
 //! cargo simulate --mutants              # deliberate defects, and the seed that finds each
-//! cargo simulate --scale                # 8 to 200 nodes, and what each sends
+//! cargo simulate --scale                # 8 to 100 nodes, and what each sends
 //! ```
 //!
 //! | file | what |
