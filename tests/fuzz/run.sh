@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Each target for so many seconds, on the committed corpus first. Exit 77: cargo-fuzz is not here and can't be installed.
+# Each target for so many seconds, on the committed corpus first. Exit 77: cargo-fuzz is not here and can't be
+# installed, or there is no C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-10}
 version=0.13.2
+command -v c++ >/dev/null || {
+  echo "SKIPPED: libFuzzer needs a C++ compiler" >&2
+  exit 77
+}
 if ! cargo fuzz --version >/dev/null 2>&1; then
   cargo install --quiet --locked --version "$version" --root target/tools cargo-fuzz || {
     echo "SKIPPED: cargo-fuzz can't be installed" >&2
