@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::run::{Verdict, play};
 
 /// What every band of so many seeds must have had.
-const ENOUGH_SEEDS: u64 = 200;
+const ENOUGH_SEEDS: u64 = 1_000;
 const MUST_HAPPEN: [&str; 36] = [
     "clock steps",
     "conflicting writes",

@@ -53,15 +53,18 @@ pub(crate) fn play(seed: u64, faults: usize) -> Verdict {
 }
 
 fn play_on(seed: u64, faults: usize) -> Verdict {
+    on_virtual_time(seed, story(Scenario::of(seed), faults))
+}
+
+/// Runs a story in this thread; its seed decides the order of what is ready at once.
+pub(crate) fn on_virtual_time<F: Future>(seed: u64, story: F) -> F::Output {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .rng_seed(RngSeed::from_bytes(&seed.to_be_bytes()))
         .build()
         .unwrap();
-    let scenario = Scenario::of(seed);
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, story(scenario, faults))
+    tokio::task::LocalSet::new().block_on(&runtime, story)
 }
 
 async fn story(scenario: Scenario, most_faults: usize) -> Verdict {

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, RngSeed};
-
 use crate::cluster::Run;
 use crate::invariants::convergence;
+use crate::run::on_virtual_time;
 use crate::scenario::Scenario;
 
 /// How many nodes, and with how many seeds.
@@ -62,14 +61,7 @@ pub(crate) fn report() -> ExitCode {
 }
 
 fn play(nodes: usize, backup_only: bool, seed: u64) -> Result<Figures, String> {
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .rng_seed(RngSeed::from_bytes(&seed.to_be_bytes()))
-        .build()
-        .unwrap();
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, story(Scenario::large(seed, nodes, backup_only)))
+    on_virtual_time(seed, story(Scenario::large(seed, nodes, backup_only)))
 }
 
 async fn story(scenario: Scenario) -> Result<Figures, String> {

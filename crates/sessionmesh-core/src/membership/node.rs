@@ -114,9 +114,9 @@ impl Node {
     }
 
     /// Whether somebody may live beyond a cut, with sessions that nobody here knows: a member that was dropped,
-    /// did not leave and has not come back, a node that is heard and not linked; or
-    /// a member knows of one, or one that is gone did. One that founded can't tell: for the horizon it may have
-    /// done so within a cut.
+    /// did not leave and has not come back, a node that is heard and not linked; or a member knows
+    /// of one, or one that is gone did. One that founded can't tell: for the horizon it may have done so within a
+    /// cut.
     pub fn misses_members(&self) -> bool {
         self.knows_of_one_missed() || self.members.values().any(|member| member.misses)
     }
