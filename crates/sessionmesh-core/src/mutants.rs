@@ -65,10 +65,13 @@ mod switch {
         VectorOverGap: "the version goes on over a gap",
         TokenByLargestStamp: "versions are compared by their largest stamp",
         PassSkipsRange: "a pass leaves out ids that begin with 7",
+        PassSendsAll: "a pass moves what is the same on both sides, too",
         OverflowIgnored: "an outbox grows without a bound",
         StrayDroppedEarly: "a copy is dropped when one of its holders has it",
         ReadyBeforeCompared: "a joiner serves before it has compared with anybody, and says that it has",
         ExpiryWithoutGrace: "a session expires as soon as this node has not heard of an access",
+        ExpiryInDoubt: "a node that was paused lets sessions expire before it has compared with anybody",
+        DenialUnsettled: "a holder denies a session before it has compared with all",
         AnnouncedTwice: "an end that was announced is announced again",
     }
 

@@ -25,6 +25,9 @@ use crate::sessions::Sessions;
 use crate::stats::Stats;
 use crate::{expiry, host, strays};
 
+/// A leaving node that has compared with all hands over one by one what is left after so long without progress.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(250);
+
 /// This process as a node of the cluster.
 ///
 /// Cheap to clone; all clones are the same node. When the last is dropped without
@@ -188,11 +191,13 @@ impl Cluster {
             // Bytes are progress while passes go on that may bring something; those that come again and again
             // and change nothing are none.
             let in_vain = passes() - passes_before > 2 * routes.peers.len() as u64;
-            if in_vain && !std::mem::replace(&mut one_by_one, true) {
-                mesh.hand_over_one_by_one();
-            }
             if remaining < least || pass_bytes > moved && !in_vain {
                 (least, moved, progress_at) = (remaining.min(least), pass_bytes, now);
+            }
+            // All that had to be compared has been, and they did not take all.
+            let rejected = compared && left > 0 && now - progress_at >= HAND_OVER_PATIENCE;
+            if (in_vain || rejected) && !std::mem::replace(&mut one_by_one, true) {
+                mesh.hand_over_one_by_one();
             }
             // Many sessions take their time; only one who gets nowhere is given up.
             if now - progress_at >= mesh.config.leave_timeout {

@@ -266,7 +266,7 @@ impl Control {
                     peer.send(Frame::Members(contacts.clone()));
                 }
             }
-            Action::Empty => self.mesh.table.clear(),
+            Action::Empty => self.mesh.empty(),
             Action::Stop(fatal) => self.stop = Some(fatal),
             // The enum grows with the core; this crate and the core are released together.
             other => tracing::error!(action = ?other, "an action that this driver does not know"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessionmesh_core::membership::Fatal;
 use sessionmesh_core::replication::Outcome;
-use sessionmesh_core::session::{ChangeError, Version};
+use sessionmesh_core::session::{ChangeError, Token};
 use sessionmesh_core::{NodeName, SessionId};
 
 use crate::config::ConfigError;
@@ -179,6 +179,6 @@ pub struct Committed {
     pub id: SessionId,
     /// Holders that have it, of those that the level asked for.
     pub outcome: Outcome,
-    /// The session's version with it; `None` if nothing had to change.
-    pub version: Option<Version>,
+    /// What its client has seen of the session then; `None` if nothing had to change.
+    pub token: Option<Token>,
 }

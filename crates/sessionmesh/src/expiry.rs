@@ -34,7 +34,7 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             _ = stop.wait_for(|stop| *stop) => return,
         }
         // A node that doubts does not know the last accesses.
-        if mesh.is_doubting() || mesh.check_serving().is_err() {
+        if mesh.is_doubting() && !mutated!(ExpiryInDoubt) || mesh.check_serving().is_err() {
             continue;
         }
         let looking = mesh.clone();

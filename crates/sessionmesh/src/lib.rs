@@ -60,7 +60,9 @@ pub use host::simulated as simulation;
 pub use sessionmesh_core::membership::{Fatal, MemberInfo, MemberState};
 pub use sessionmesh_core::placement::Mode;
 pub use sessionmesh_core::replication::{AckLevel, Outcome};
-pub use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Name, Version};
+pub use sessionmesh_core::session::{
+    Attributes, Change, ChangeError, End, EndCause, Limits, Name, Token, Version,
+};
 pub use sessionmesh_core::{BootId, DropCause, Event, NodeName, SessionId};
 pub use sessions::{Edit, Loaded, Sessions, Snapshot, Stale};
 pub use stats::{Counts, PeerStats, Placement, Rebalance, Stats};

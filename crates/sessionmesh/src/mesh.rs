@@ -1,6 +1,6 @@
 //! What all parts of a node share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -209,6 +209,20 @@ impl Mesh {
 
     pub(crate) fn doubtful_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
         self.doubtful_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of any record whether it is only the end of an id that nobody knew: this node's own business, and
+    /// forgotten soon.
+    pub(crate) fn is_unknown_end(&self) -> impl Fn(&SessionId, &Record) -> bool + use<> {
+        let unknown: BTreeSet<SessionId> = self.unknown_ends().keys().copied().collect();
+        move |id, record| matches!(record, Record::Ended(_)) && unknown.contains(id)
+    }
+
+    /// Forgets every session and every end.
+    pub(crate) fn empty(&self) {
+        self.table.clear();
+        self.unknown_ends().clear();
+        self.doubtful_ends().clear();
     }
 
     /// A session has ended here. Its first holder tells the application.

@@ -1,6 +1,5 @@
 //! Copies of sessions that this node does not hold: handed to the holders, then dropped.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,10 +144,10 @@ impl Mesh {
     /// Passes do not take what a leaving node has: others see members that it does not admit any more. Then
     /// each copy is sent on its own; who gets it and does not hold it sends it on.
     pub(crate) fn hand_over_one_by_one(&self) {
-        let unknown: BTreeSet<SessionId> = self.unknown_ends().keys().copied().collect();
+        let is_unknown_end = self.is_unknown_end();
         let mut left = Vec::new();
         self.table.for_each(|id, record| {
-            if !record.is_partial() && !unknown.contains(id) {
+            if !record.is_partial() && !is_unknown_end(id, record) {
                 left.push(*id);
             }
         });
@@ -172,10 +171,10 @@ impl Mesh {
         if known > MANY {
             return known;
         }
-        let unknown: BTreeSet<SessionId> = self.unknown_ends().keys().copied().collect();
+        let is_unknown_end = self.is_unknown_end();
         let mut left = 0;
         self.table.for_each(|id, record| {
-            left += usize::from(!record.is_partial() && !unknown.contains(id));
+            left += usize::from(!record.is_partial() && !is_unknown_end(id, record));
         });
         left
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::Base;
-use sessionmesh::{AckLevel, CommitError, Committed, LoadError, Outcome, SessionId, Snapshot, Version};
+use sessionmesh::{AckLevel, CommitError, Committed, LoadError, Outcome, SessionId, Snapshot, Token};
 
 tokio::task_local! {
     static CURRENT: RequestContext;
@@ -22,7 +22,7 @@ struct Inner {
     deleted: Vec<SessionId>,
     failure: Option<Failure>,
     outcome: Option<Outcome>,
-    version: Option<Version>,
+    token: Option<Token>,
     /// Of the last save in this request: a second one compares with it, not with what was loaded.
     base: Option<(SessionId, Base)>,
 }
@@ -89,7 +89,7 @@ impl RequestContext {
     /// What a load of this id gave before the handler ran.
     pub fn preload(&self, id: SessionId, snapshot: Option<Snapshot>) {
         let mut inner = self.inner();
-        inner.version = snapshot.as_ref().map(|snapshot| snapshot.version().clone());
+        inner.token = snapshot.as_ref().map(|snapshot| snapshot.token().clone());
         inner.preloaded = Some((id, snapshot));
     }
 
@@ -139,8 +139,8 @@ impl RequestContext {
         };
         if let Some(committed) = committed {
             inner.outcome = Some(committed.outcome);
-            if committed.version.is_some() {
-                inner.version.clone_from(&committed.version);
+            if committed.token.is_some() {
+                inner.token.clone_from(&committed.token);
             }
         }
         if let Err(error) = result {
@@ -151,7 +151,7 @@ impl RequestContext {
     pub(crate) fn note_load(&self, result: &Result<Option<Snapshot>, LoadError>) {
         let mut inner = self.inner();
         match result {
-            Ok(snapshot) => inner.version = snapshot.as_ref().map(|snapshot| snapshot.version().clone()),
+            Ok(snapshot) => inner.token = snapshot.as_ref().map(|snapshot| snapshot.token().clone()),
             Err(error) => inner.failure = Some(Failure::Undecided(error.to_string())),
         }
     }
@@ -174,8 +174,8 @@ impl RequestContext {
         self.inner().outcome
     }
 
-    /// The version of the session that the request read or wrote last.
-    pub fn version(&self) -> Option<Version> {
-        self.inner().version.clone()
+    /// What the client has seen of the session that the request read or wrote last.
+    pub fn token(&self) -> Option<Token> {
+        self.inner().token.clone()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sessionmesh::{
     AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, SessionId, Sessions, Snapshot,
+    Token,
 };
 use time::OffsetDateTime;
 use tower_sessions_core::ExpiredDeletion;
@@ -145,7 +146,7 @@ impl SessionMeshStore {
         }
         let concluded = Self::conclude(context, result);
         if let (Some(context), Ok(id)) = (context, &concluded) {
-            context.set_base(*id, Base::of(*id, context.version().as_ref(), &record.data));
+            context.set_base(*id, Base::of(*id, context.token().as_ref().map(Token::version), &record.data));
         }
         concluded
     }
@@ -196,8 +197,8 @@ impl SessionStore for SessionMeshStore {
         let context = RequestContext::current();
         let id = self.begin(context.as_ref(), record).await?;
         record.id = to_id(id);
-        let version = context.and_then(|context| context.version());
-        Base::of(id, version.as_ref(), &record.data).insert(&mut record.data);
+        let token = context.and_then(|context| context.token());
+        Base::of(id, token.as_ref().map(Token::version), &record.data).insert(&mut record.data);
         Ok(())
     }
 

@@ -35,6 +35,12 @@ struct Inner {
     /// When a node was lost or a cable, a host or a clock was disturbed, the last time.
     lost_at: Cell<Option<Instant>>,
     disturbed_at: Cell<Instant>,
+    /// Of each host alone: when its node started, ended, stood still or went on.
+    stirred_at: Vec<Cell<Instant>>,
+    /// When a cable was changed.
+    cables_at: Cell<Instant>,
+    /// No cable is disturbed any more.
+    healed: Cell<bool>,
 }
 
 /// A node that runs.
@@ -71,6 +77,9 @@ impl Run {
             begun: Instant::now(),
             lost_at: Cell::default(),
             disturbed_at: Cell::new(Instant::now()),
+            stirred_at: (0..scenario.nodes).map(|_| Cell::new(Instant::now())).collect(),
+            cables_at: Cell::new(Instant::now()),
+            healed: Cell::default(),
         }));
         run.cables(|_, _, cable| *cable = run.cable());
         run
@@ -102,6 +111,7 @@ impl Run {
     /// Changes every cable, each way.
     pub(crate) fn cables(&self, mut change: impl FnMut(HostId, HostId, &mut Cable)) {
         self.disturbed();
+        self.0.cables_at.set(Instant::now());
         for from in 0..self.hosts() {
             for to in (0..self.hosts()).filter(|to| *to != from) {
                 self.0.world.cable(from, to, |cable| change(from, to, cable));
@@ -145,21 +155,49 @@ impl Run {
         self.0.disturbed_at.set(Instant::now());
     }
 
-    /// Whether nothing was done to anybody from so long before a moment on.
-    pub(crate) fn was_quiet(&self, before: std::time::Duration, at: std::time::Duration) -> bool {
-        !self.is_disturbed() && self.0.disturbed_at.get().duration_since(self.0.begun) + before < at
+    /// Whether nothing was done to anybody but this host from so long before a moment on.
+    pub(crate) fn was_quiet_but_for(
+        &self,
+        host: HostId,
+        before: std::time::Duration,
+        at: std::time::Duration,
+    ) -> bool {
+        let was_before = |cell: &Cell<Instant>| cell.get().duration_since(self.0.begun) + before < at;
+        let stirred = |other: HostId| {
+            !was_before(&self.0.stirred_at[other]) || self.node(other).is_none_or(|node| node.paused)
+        };
+        was_before(&self.0.cables_at)
+            && !self.is_any_cable_disturbed()
+            && !(0..self.hosts()).any(|other| other != host && stirred(other))
     }
 
     /// Whether something is cut, or slow, or stands still.
     fn is_disturbed(&self) -> bool {
+        self.nodes().iter().any(|node| node.paused) || self.is_any_cable_disturbed()
+    }
+
+    fn is_any_cable_disturbed(&self) -> bool {
         let hosts = 0..self.hosts();
-        let pairs = hosts.clone().flat_map(|from| hosts.clone().map(move |to| (from, to)));
-        let mut disturbed = self.nodes().iter().any(|node| node.paused);
-        for (from, to) in pairs.filter(|(from, to)| from != to) {
+        let mut pairs = hosts.clone().flat_map(|from| hosts.clone().map(move |to| (from, to)));
+        pairs.any(|(from, to)| {
             let cable = self.0.world.cable_of(from, to);
-            disturbed |= cable.tcp_cut || cable.udp_cut || cable.bytes_per_s > 0;
-        }
-        disturbed
+            cable.tcp_cut || cable.udp_cut || cable.bytes_per_s > 0
+        })
+    }
+
+    /// From now on every cable does what it should.
+    pub(crate) fn set_healed(&self) {
+        self.0.healed.set(true);
+    }
+
+    pub(crate) fn is_healed(&self) -> bool {
+        self.0.healed.get()
+    }
+
+    /// Something was done to a host's node.
+    fn stirred(&self, host: HostId) {
+        self.disturbed();
+        self.0.stirred_at[host].set(Instant::now());
     }
 
     /// Whether a node was lost after a moment.
@@ -236,7 +274,7 @@ impl Run {
         // Killed while it started.
         let Ok(Ok(cluster)) = started else { return };
         let boot = cluster.boot();
-        self.disturbed();
+        self.stirred(host);
         self.say(format_args!("host {host}: {name} started as {boot}"));
         self.0.nodes.borrow_mut()[host] = Some(Node {
             host,
@@ -257,10 +295,16 @@ impl Run {
     }
 
     pub(crate) fn set_paused(&self, host: HostId, paused: bool) {
-        self.disturbed();
+        self.stirred(host);
         if let Some(node) = &mut self.0.nodes.borrow_mut()[host] {
             node.paused = paused;
         }
+    }
+
+    /// The node of a host hands over what it has: from now on a write that it had may be with others.
+    pub(crate) fn set_leaving(&self, host: HostId) {
+        self.stirred(host);
+        self.0.lost_at.set(Some(Instant::now()));
     }
 
     /// The node of a host is no more; `crashed`: what only it had is lost.
@@ -270,7 +314,7 @@ impl Run {
         if let Some(node) = &node {
             self.tally(node);
         }
-        self.disturbed();
+        self.stirred(host);
         self.0.lost_at.set(Some(Instant::now()));
         if let Some(node) = node
             && crashed
@@ -334,6 +378,13 @@ impl Run {
     pub(crate) fn lose(&self) {
         let nodes = self.nodes();
         let lost = self.history(|history| history.forgive(&nodes));
+        self.count_many("writes lost with all their holders", lost as u64);
+    }
+
+    /// The same of one session: its answer may come from a node that died on the way.
+    pub(crate) fn lose_of(&self, id: &SessionId) {
+        let nodes = self.nodes();
+        let lost = self.history(|history| history.forgive_of(id, &nodes));
         self.count_many("writes lost with all their holders", lost as u64);
     }
 }

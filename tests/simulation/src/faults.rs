@@ -92,6 +92,15 @@ async fn lose_donor(run: &Run, random: &mut fastrand::Rng) {
     kill(run, donor, Duration::from_millis(random.u64(100..4_000)), false).await;
 }
 
+/// Changes cables later, unless all is mended before.
+fn rewire_later(run: &Run, after: Duration, change: impl Fn(HostId, HostId, &mut Cable) + 'static) {
+    later(run, after, async move |run: Run| {
+        if !run.is_healed() {
+            run.cables(change);
+        }
+    });
+}
+
 /// The cables between two hosts come and go.
 fn flap(run: &Run, random: &mut fastrand::Rng, long: Duration) {
     let (one, two) = (random.usize(0..run.hosts()), random.usize(0..run.hosts()));
@@ -101,30 +110,27 @@ fn flap(run: &Run, random: &mut fastrand::Rng, long: Duration) {
     let mut is_cut = true;
     while at < long {
         let cut_now = is_cut;
-        later(run, at, async move |run: Run| {
-            run.cables(|from, to, cable| {
-                if (from, to) == (one, two) || (from, to) == (two, one) {
-                    cable.tcp_cut = cut_now;
-                    cable.udp_cut = cut_now;
-                }
-            });
+        rewire_later(run, at, move |from, to, cable| {
+            if (from, to) == (one, two) || (from, to) == (two, one) {
+                cable.tcp_cut = cut_now;
+                cable.udp_cut = cut_now;
+            }
         });
         is_cut = !is_cut;
         at += Duration::from_millis(random.u64(20..800));
     }
-    later(run, long, async move |run: Run| {
-        run.cables(|from, to, cable| {
-            if (from, to) == (one, two) || (from, to) == (two, one) {
-                cable.tcp_cut = false;
-                cable.udp_cut = false;
-            }
-        });
+    rewire_later(run, long, move |from, to, cable| {
+        if (from, to) == (one, two) || (from, to) == (two, one) {
+            cable.tcp_cut = false;
+            cable.udp_cut = false;
+        }
     });
 }
 
 /// Everything is well again: what runs goes on, what does not is started, cables carry.
 pub(crate) async fn heal(run: &Run) {
     run.say("everything is mended");
+    run.set_healed();
     run.cables(|_, _, cable| *cable = Cable::default());
     for host in 0..run.hosts() {
         resume(run, host);
@@ -175,6 +181,7 @@ async fn power_off(run: &Run, host: HostId, down: Duration) {
 fn leave(run: &Run, host: HostId) {
     let Some(node) = run.node(host).filter(|node| !node.paused) else { return };
     run.say(format_args!("host {host}: leaves"));
+    run.set_leaving(host);
     let leaving = node.cluster.clone();
     let left = run.host(host).spawn(async move { leaving.leave().await });
     later(run, Duration::ZERO, async move |run: Run| {
@@ -243,12 +250,10 @@ fn cut(run: &Run, random: &mut fastrand::Rng, long: Duration) {
             cable.udp_cut |= !matches!(what, What::Tcp);
         }
     });
-    later(run, long, async move |run: Run| {
-        run.say("cables are mended");
-        run.cables(|_, _, cable| {
-            cable.tcp_cut = false;
-            cable.udp_cut = false;
-        });
+    later(run, long, async move |run: Run| run.say("cables are mended"));
+    rewire_later(run, long, |_, _, cable| {
+        cable.tcp_cut = false;
+        cable.udp_cut = false;
     });
 }
 
@@ -261,12 +266,10 @@ fn slow(run: &Run, host: HostId, bytes_per_s: u64, long: Duration) {
             cable.bytes_per_s = bytes_per_s;
         }
     });
-    later(run, long, async move |run: Run| {
-        run.cables(|_, to, cable| {
-            if to == host {
-                cable.bytes_per_s = 0;
-            }
-        });
+    rewire_later(run, long, move |_, to, cable| {
+        if to == host {
+            cable.bytes_per_s = 0;
+        }
     });
 }
 
@@ -280,13 +283,11 @@ fn swizzle(run: &Run, random: &mut fastrand::Rng, long: Duration) {
         for (index, host) in hosts.iter().copied().enumerate() {
             let part = long / 2 / (hosts.len() as u32 + 1) * (index as u32 + 1);
             let at = if pulled { part } else { long / 2 + part };
-            later(run, at, async move |run: Run| {
-                run.cables(|from, to, cable| {
-                    if from == host || to == host {
-                        cable.tcp_cut = pulled;
-                        cable.udp_cut = pulled;
-                    }
-                });
+            rewire_later(run, at, move |from, to, cable| {
+                if from == host || to == host {
+                    cable.tcp_cut = pulled;
+                    cable.udp_cut = pulled;
+                }
             });
         }
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sessionmesh::{BootId, End, SessionId, Snapshot, Version};
+use sessionmesh::simulation::Copy;
+use sessionmesh::{BootId, End, SessionId, Snapshot, Token};
 
 use crate::cluster::Node;
 
@@ -19,21 +20,24 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// The newest of a node's own in a version.
-    pub(crate) fn of(boot: BootId, version: &Version) -> Option<Self> {
-        let hlc = version.get(boot).get();
+    pub(crate) fn of(boot: BootId, token: &Token) -> Option<Self> {
+        let hlc = token.version().get(boot).get();
         (hlc > 0).then_some(Self { boot, hlc })
     }
 
-    /// Whether a node has it for good.
-    pub(crate) fn is_kept_by(self, node: &Node, id: &SessionId) -> bool {
-        self.is_in(node, id) && node.cluster.copy_of(id).is_some_and(|copy| !copy.idle_visit)
+    /// Whether a copy has it for good.
+    fn is_kept_by(self, copy: &Copy) -> bool {
+        self.is_of(copy) && !copy.idle_visit
+    }
+
+    /// Whether a copy has it, or knows that the session is over.
+    fn is_of(self, copy: &Copy) -> bool {
+        copy.end.is_some() || !copy.partial && copy.version.get(self.boot).get() >= self.hlc
     }
 
     /// Whether a node has it, or knows that the session is over.
     pub(crate) fn is_in(self, node: &Node, id: &SessionId) -> bool {
-        node.cluster.copy_of(id).is_some_and(|copy| {
-            copy.end.is_some() || !copy.partial && copy.version.get(self.boot).get() >= self.hlc
-        })
+        node.cluster.copy_of(id).is_some_and(|copy| self.is_of(&copy))
     }
 }
 
@@ -84,6 +88,32 @@ impl Session {
     pub(crate) fn accessed(&mut self, at: Duration) {
         self.accessed_at = self.accessed_at.max(at);
     }
+
+    fn forgive(&mut self, id: &SessionId, live: &[Node]) -> usize {
+        let promised = |write: &&mut Write| write.outcome == (Outcome::Done { promised: true });
+        let mut promises: Vec<&mut Write> = self.writes.values_mut().filter(promised).collect();
+        if promises.is_empty() && !self.created.promised && !self.over {
+            return 0;
+        }
+        let copies: Vec<Copy> = live.iter().filter_map(|node| node.cluster.copy_of(id)).collect();
+        let lost = |stamp: Option<Stamp>| {
+            stamp.is_none_or(|stamp| !copies.iter().any(|copy| stamp.is_kept_by(copy)))
+        };
+        promises.retain(|write| lost(write.stamp));
+        let mut forgiven = promises.len();
+        for write in promises {
+            write.outcome = Outcome::Done { promised: false };
+        }
+        if self.created.promised && lost(self.created.stamp) {
+            self.created.promised = false;
+            forgiven += 1;
+        }
+        if self.over && !copies.iter().any(|copy| copy.end.is_some()) {
+            self.over = false;
+            forgiven += 1;
+        }
+        forgiven
+    }
 }
 
 /// Whether a session's creation was answered.
@@ -98,7 +128,7 @@ pub(crate) struct Creation {
 pub(crate) struct Seen {
     pub(crate) id: Option<SessionId>,
     /// What it shows to the next node.
-    pub(crate) token: Version,
+    pub(crate) token: Token,
     /// The writes that it saw, by attribute; `None`: it saw that there is nothing.
     pub(crate) writes: BTreeMap<String, Option<OpId>>,
 }
@@ -107,11 +137,11 @@ impl Seen {
     /// By a read.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let writes = snapshot.iter().map(|(name, value)| (name.to_owned(), op_of(value))).collect();
-        Self { id: Some(snapshot.id()), token: snapshot.version().clone(), writes }
+        Self { id: Some(snapshot.id()), token: snapshot.token().clone(), writes }
     }
 
     /// By a write of its own.
-    pub(crate) fn written(id: SessionId, token: &Version, attribute: String, op: Option<OpId>) -> Self {
+    pub(crate) fn written(id: SessionId, token: &Token, attribute: String, op: Option<OpId>) -> Self {
         Self { id: Some(id), token: token.clone(), writes: [(attribute, op)].into() }
     }
 }
@@ -160,28 +190,12 @@ impl History {
 
     /// Forgives what no live node has.
     pub(crate) fn forgive(&mut self, live: &[Node]) -> usize {
-        let mut forgiven = 0;
-        for (id, session) in &mut self.sessions {
-            let lost = |stamp: Option<Stamp>| {
-                stamp.is_none_or(|stamp| !live.iter().any(|node| stamp.is_kept_by(node, id)))
-            };
-            for write in session.writes.values_mut() {
-                if write.outcome == (Outcome::Done { promised: true }) && lost(write.stamp) {
-                    write.outcome = Outcome::Done { promised: false };
-                    forgiven += 1;
-                }
-            }
-            if session.created.promised && lost(session.created.stamp) {
-                session.created.promised = false;
-                forgiven += 1;
-            }
-            let knows = |node: &Node| node.knows_end_of(id);
-            if session.over && !live.iter().any(knows) {
-                session.over = false;
-                forgiven += 1;
-            }
-        }
-        forgiven
+        self.sessions.iter_mut().map(|(id, session)| session.forgive(id, live)).sum()
+    }
+
+    /// The same of one session.
+    pub(crate) fn forgive_of(&mut self, id: &SessionId, live: &[Node]) -> usize {
+        self.session(id).forgive(id, live)
     }
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use sessionmesh::SessionId;
 use tokio::runtime::{Builder, RngSeed};
+use tokio::task::JoinHandle;
 
 use crate::cluster::Run;
-use crate::invariants::{convergence, durability, expiry, memory, provenance, resurrection};
+use crate::invariants::convergence::Copies;
+use crate::invariants::{convergence, durability, expiry, memory, provenance, resurrection, transfer};
 use crate::scenario::Scenario;
 use crate::{faults, users};
 
@@ -84,19 +86,27 @@ async fn story(scenario: Scenario, most_faults: usize) -> Verdict {
     }
     let stop = Rc::new(RefCell::new(false));
     users::stock(&run).await;
-    let tabs = users::start(&run, &mut random, &stop);
+    let mut tabs = users::start(&run, &mut random, &stop);
     let watching = tokio::task::spawn_local(watch(run.clone(), stop.clone()));
     faults::trouble(&run, random.fork(), most_faults).await;
 
-    faults::heal(&run).await;
     // Some go on working while it heals.
-    tokio::time::sleep(Duration::from_millis(random.u64(0..2_000))).await;
-    *stop.borrow_mut() = true;
-    for tab in tabs {
-        let _ = tab.await;
+    let works_on = random.bool();
+    let mut before = None;
+    if !works_on {
+        rest(&stop, &mut tabs).await;
+        before = transfer::Before::note(&run);
+    }
+    faults::heal(&run).await;
+    if works_on {
+        tokio::time::sleep(Duration::from_millis(random.u64(0..2_000))).await;
+        rest(&stop, &mut tabs).await;
     }
     let _ = watching.await;
     settle(&run).await;
+    if let Some(before) = before {
+        before.check(&run);
+    }
     conclude(&run);
     expiry::quiet(&run, &mut random).await;
     expiry::at_the_end(&run).await;
@@ -118,23 +128,35 @@ async fn watch(run: Run, stop: Rc<RefCell<bool>>) {
     }
 }
 
+/// Nobody asks for anything any more.
+async fn rest(stop: &RefCell<bool>, tabs: &mut Vec<JoinHandle<()>>) {
+    *stop.borrow_mut() = true;
+    for tab in tabs.drain(..) {
+        let _ = tab.await;
+    }
+}
+
 /// Waits until all is as it must be, but not for ever. What leaves or was killed just before is started again.
 async fn settle(run: &Run) {
-    let patience = Duration::from_secs(20) + run.scenario().drop_time * 4;
-    let until = run.elapsed() + patience;
-    let mut lacks = None;
-    while run.elapsed() < until {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+    // G4's two seconds, and what it takes to notice who is gone; then visitors' copies rest.
+    let in_time = run.elapsed() + Duration::from_secs(2) + run.scenario().drop_time * 3;
+    let at_last = in_time + Duration::from_secs(7);
+    // What ends by idleness just now does so everywhere a moment later.
+    let mut late_looks = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         run.listen();
         resurrection::look(run);
-        lacks = convergence::lacks(run);
-        if lacks.is_none() {
-            run.say("all is as it must be");
-            return;
+        let lacks = |which| convergence::lacks(run, run.hosts(), which);
+        let at_home = lacks(Copies::AtHome);
+        let until = if at_home.is_some() { in_time } else { at_last };
+        let Some(lacks) = at_home.or_else(|| lacks(Copies::All)) else {
+            return run.say("all is as it must be");
+        };
+        late_looks = if run.elapsed() > until { late_looks + 1 } else { 0 };
+        if late_looks > 5 {
+            return run.history(|history| history.violated("convergence", lacks));
         }
-    }
-    if let Some(lacks) = lacks {
-        run.history(|history| history.violated("convergence", format_args!("{patience:?} later: {lacks}")));
     }
 }
 

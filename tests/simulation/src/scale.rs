@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cluster::Run;
-use crate::invariants::convergence;
+use crate::invariants::convergence::{self, Copies};
 use crate::run::on_virtual_time;
 use crate::scenario::Scenario;
 
@@ -114,7 +114,9 @@ async fn settle(run: &Run, nodes: usize) -> Result<Duration, String> {
     let begun = run.elapsed();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let Some(lacks) = convergence::lacks_of(run, nodes) else { return Ok(run.elapsed() - begun) };
+        let Some(lacks) = convergence::lacks(run, nodes, Copies::All) else {
+            return Ok(run.elapsed() - begun);
+        };
         if run.elapsed() - begun > Duration::from_secs(120) {
             return Err(lacks);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessionmesh::simulation::HostId;
-use sessionmesh::{AckLevel, Cluster, CommitError, Committed, Loaded, SessionId};
+use sessionmesh::{AckLevel, BootId, Cluster, CommitError, Committed, Loaded, SessionId};
 
 use crate::cluster::{Node, Run};
 use crate::history::{OpId, Outcome, Seen, Stamp, Write, op_of, value};
@@ -52,6 +52,7 @@ pub(crate) fn start(
                 browser: browser.clone(),
                 random: random.fork(),
                 asked_at: Cell::default(),
+                witnesses: RefCell::default(),
             };
             tabs.push(tokio::task::spawn_local(tab.work(stop.clone())));
         }
@@ -73,7 +74,7 @@ pub(crate) async fn stock(run: &Run) {
             request.at(AckLevel::Async).create(|session| _ = session.set("k0", value(op, 200))).await
         });
         let Ok(Ok(committed)) = created.await else { continue };
-        let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
+        let stamp = committed.token.as_ref().and_then(|token| Stamp::of(node.boot, token));
         let now = run.elapsed();
         run.history(|history| {
             let session = history.session(&committed.id);
@@ -91,6 +92,8 @@ struct Tab {
     random: fastrand::Rng,
     /// When the last request began: from then on its session was in use, whatever its answer waited for.
     asked_at: Cell<Duration>,
+    /// Who had its session then.
+    witnesses: RefCell<Vec<BootId>>,
 }
 
 /// What became of a request.
@@ -130,12 +133,20 @@ impl Tab {
         wanted.or_else(|| (!nodes.is_empty()).then(|| nodes[self.random.usize(0..nodes.len())].clone()))
     }
 
-    async fn ask<F>(&self, node: &Node, request: impl FnOnce(Cluster) -> F) -> Answer<F::Output>
+    /// `id`: of the session that it is about, if there is one.
+    async fn ask<F>(
+        &self,
+        node: &Node,
+        id: Option<SessionId>,
+        request: impl FnOnce(Cluster) -> F,
+    ) -> Answer<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         self.asked_at.set(self.run.elapsed());
+        let witnesses = id.map(|id| denial::witnesses(&self.run, node, &id));
+        *self.witnesses.borrow_mut() = witnesses.unwrap_or_default();
         let asked = self.run.host(node.host).spawn(request(node.cluster.clone()));
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(said)) => Answer::Said(said),
@@ -166,7 +177,7 @@ impl Tab {
         let op = self.run.history(|history| history.next_op());
         let written = attribute.clone();
         let answer = self
-            .ask(node, move |cluster| async move {
+            .ask(node, None, move |cluster| async move {
                 cluster.at(level).create(|s| _ = s.set(&written, value(op, size))).await
             })
             .await;
@@ -177,7 +188,7 @@ impl Tab {
         };
         self.run.count("sessions created");
         let id = committed.id;
-        let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
+        let stamp = committed.token.as_ref().and_then(|token| Stamp::of(node.boot, token));
         let now = self.asked_at.get();
         self.run.say(format_args!("{op} created {id:?} on {}: {}", node.boot, committed.outcome));
         self.run.history(|history| {
@@ -213,7 +224,7 @@ impl Tab {
         let written = attribute.clone();
         let seen = before.clone();
         let answer = self
-            .ask(node, move |cluster| async move {
+            .ask(node, Some(id), move |cluster| async move {
                 let sessions = cluster.at(level);
                 if !slow.is_zero() {
                     // Reads early, writes late.
@@ -255,10 +266,10 @@ impl Tab {
         committed: &Committed,
     ) {
         self.run.count("writes");
-        let stamp = committed.version.as_ref().and_then(|version| Stamp::of(node.boot, version));
+        let stamp = committed.token.as_ref().and_then(|token| Stamp::of(node.boot, token));
         let now = self.asked_at.get();
-        if let Some(version) = &committed.version {
-            self.browser.borrow_mut().seen = Seen::written(id, version, attribute, (!removal).then_some(op));
+        if let Some(token) = &committed.token {
+            self.browser.borrow_mut().seen = Seen::written(id, token, attribute, (!removal).then_some(op));
         }
         self.run
             .say(format_args!("{op} wrote {id:?} on {} over {before:?}: {}", node.boot, committed.outcome));
@@ -290,7 +301,7 @@ impl Tab {
 
     /// A node says that there is no such session: the browser forgets it, if that can be.
     fn denied(&self, node: &Node, id: SessionId) {
-        denial::check(&self.run, node, &id);
+        denial::check(&self.run, node, &id, &self.witnesses.borrow());
         self.run.count("sessions denied");
         let mut browser = self.browser.borrow_mut();
         if browser.id == Some(id) {
@@ -311,8 +322,10 @@ impl Tab {
     async fn read(&mut self, node: &Node, id: SessionId) {
         let seen = self.seen(&id);
         let token = seen.token.clone();
-        let answer = self
-            .ask(node, move |cluster| async move { cluster.sessions().load_covering(&id, &token).await })
+        let answer =
+            self.ask(node, Some(id), move |cluster| async move {
+                cluster.sessions().load_covering(&id, &token).await
+            })
             .await;
         let Answer::Said(said) = answer else { return };
         match said {
@@ -340,8 +353,9 @@ impl Tab {
         self.run.say(format_args!("{id:?} is to change its id on {}", node.boot));
         self.run.history(|history| history.session(&id).may_be_over = true);
         let level = level(&mut self.random);
-        let answer =
-            self.ask(node, move |cluster| async move { cluster.at(level).change_id(&id).await }).await;
+        let answer = self
+            .ask(node, Some(id), move |cluster| async move { cluster.at(level).change_id(&id).await })
+            .await;
         let Answer::Said(said) = answer else { return };
         match said {
             Ok(to) => {
@@ -370,7 +384,9 @@ impl Tab {
         self.run.say(format_args!("{id:?} is to end on {}", node.boot));
         self.run.history(|history| history.session(&id).may_be_over = true);
         let level = level(&mut self.random);
-        let answer = self.ask(node, move |cluster| async move { cluster.at(level).destroy(&id).await }).await;
+        let answer = self
+            .ask(node, Some(id), move |cluster| async move { cluster.at(level).destroy(&id).await })
+            .await;
         if self.browser.borrow().tabs == 1 || self.random.bool() {
             self.browser.borrow_mut().id = None;
         }

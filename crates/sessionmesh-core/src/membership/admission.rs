@@ -212,12 +212,12 @@ impl Node {
             self.lost.inherit(&hello.forgotten);
         }
         // It may be gone before they are: a node that starts within a cut must know who is beyond it.
-        let unknown = |absent: &&Absent| {
-            absent.boot != self.me.boot
-                && !self.members.contains_key(&absent.boot)
+        let missed = |absent: &&Absent| {
+            absent.name != hello.name
                 && !self.over.contains_key(&absent.boot)
+                && !self.is_present(&absent.name)
         };
-        let absent: Vec<Absent> = hello.absent.iter().filter(unknown).cloned().collect();
+        let absent: Vec<Absent> = hello.absent.iter().filter(missed).cloned().collect();
         self.lost.inherit_absent(absent, now);
         let sighting = self.sightings.remove(&boot);
         // A joiner drives; of two others the lower boot. A Hello that still said "joining" may have
@@ -276,6 +276,11 @@ impl Node {
             self.actions.push_back(Action::Tell(self.contacts()));
         }
         self.handle_told(&hello.members, now);
+    }
+
+    /// Whether a node of this name is here: an earlier start of it never comes back.
+    fn is_present(&self, name: &NodeName) -> bool {
+        *name == self.me.name || self.members.values().any(|member| member.name == *name)
     }
 
     /// A connection is over, whatever it was. `refusal`: what the other side said, if it refused.

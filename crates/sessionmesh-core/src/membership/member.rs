@@ -112,7 +112,7 @@ pub(super) struct Member {
     pub(super) next_pass_at: Instant,
     /// Something was lost while one ran: another must follow.
     pub(super) pass_again: bool,
-    /// The last pass counted though the two saw different members: there is one more when they agree.
+    /// In the last pass the two saw different members: there is one more when they agree.
     pub(super) disagreed: bool,
 }
 

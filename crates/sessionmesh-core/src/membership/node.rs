@@ -429,7 +429,13 @@ impl Node {
                 self.dials.want(member.address, None, again, now);
             }
         }
-        if !matches!(cause, DropCause::Left | DropCause::Emptied) {
+        let told_all = match cause {
+            DropCause::Emptied => true,
+            // Unless it was cut off from one of the others.
+            DropCause::Left => member.view == Some(self.view.hash()),
+            _ => false,
+        };
+        if !told_all {
             self.compare_survivors(now);
         }
         self.publish(now);

@@ -90,9 +90,12 @@ impl Node {
             if settles {
                 let again = core::mem::take(&mut member.pass_again) || !counts;
                 member.pass = if again { PassState::Due } else { PassState::Done };
-                member.disagreed = counts && !agreed && self.me.mode != Mode::AllPeers;
+                member.disagreed = !agreed && self.me.mode != Mode::AllPeers;
                 if !counts {
-                    member.next_pass_at = now + self.config.tick();
+                    // Until they see the same members or patience ends, another would do no more.
+                    let patience_ends = self.view_changed_at + self.config.drop_time;
+                    let soon = now + self.config.tick();
+                    member.next_pass_at = if member.disagreed { patience_ends.max(soon) } else { soon };
                 }
             }
             let name = member.name.clone();
@@ -126,7 +129,8 @@ impl Node {
         let view = self.view.hash();
         for member in self.members.values_mut() {
             // What each holds for the other could not be handed over before.
-            if member.disagreed && member.pass == PassState::Done && member.view == Some(view) {
+            let waits = matches!(member.pass, PassState::Done | PassState::Due);
+            if member.disagreed && waits && member.view == Some(view) {
                 member.disagreed = false;
                 member.pass = PassState::Due;
                 member.next_pass_at = now;

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::table::Table;
-use crate::session::{Change, ChangeError, Delta, End, Record, SessionLimits, Version};
+use crate::session::{Change, ChangeError, Delta, End, Record, SessionLimits, Token};
 use crate::wire::Frame;
 use crate::{BootId, Hlc, HybridClock, Now, SessionId, Stamp};
 
@@ -47,14 +47,14 @@ pub fn create(
     origin: Origin<'_>,
     id: SessionId,
     change: Change,
-) -> Result<Version, ChangeError> {
+) -> Result<Token, ChangeError> {
     table.with(&id, |slot| {
         let (record, delta) =
             Record::create(id, origin.tick(Hlc::ZERO), origin.now.mono, change, origin.limits)?;
-        let version = version_of(Some(&record));
+        let token = token_of(Some(&record));
         *slot = Some(record);
         streams.send(&id, &Frame::Delta(delta).encode());
-        Ok(version)
+        Ok(token)
     })
 }
 
@@ -70,7 +70,7 @@ pub fn change<E: From<ChangeError>>(
     origin: Origin<'_>,
     id: SessionId,
     prepare: impl FnOnce(Option<&Record>) -> Result<Change, E>,
-) -> Result<Option<Version>, E> {
+) -> Result<Option<Token>, E> {
     table.with(&id, |slot| {
         let change = prepare(slot.as_ref())?;
         let (limits, mono) = (origin.limits, origin.now.mono);
@@ -88,7 +88,7 @@ pub fn touch(
     streams: &impl Streams,
     origin: Origin<'_>,
     id: SessionId,
-) -> Result<Version, ChangeError> {
+) -> Result<Token, ChangeError> {
     table.with(&id, |slot| {
         let delta = Record::touch(slot, id, origin.now.mono, |floor| origin.tick(floor))?;
         Ok(send(streams, slot, delta))
@@ -153,12 +153,13 @@ pub fn resend(table: &impl Table, streams: &impl Streams, now: Now, id: SessionI
     })
 }
 
-fn send(streams: &impl Streams, slot: &Option<Record>, delta: Delta) -> Version {
+fn send(streams: &impl Streams, slot: &Option<Record>, delta: Delta) -> Token {
     let id = delta.id;
     streams.send(&id, &Frame::Delta(delta).encode());
-    version_of(slot.as_ref())
+    token_of(slot.as_ref())
 }
 
-fn version_of(record: Option<&Record>) -> Version {
-    record.and_then(Record::live).map(|state| state.version().clone()).unwrap_or_default()
+/// Of the client that is told of the change: its request has seen what was there.
+fn token_of(record: Option<&Record>) -> Token {
+    record.and_then(Record::live).map(Token::of).unwrap_or_default()
 }

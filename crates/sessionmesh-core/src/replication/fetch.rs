@@ -6,7 +6,7 @@ use super::table::Table;
 use crate::placement::View;
 use crate::session::{Applied, EndCause, Record};
 use crate::wire::{Fetch, FetchOutcome};
-use crate::{HybridClock, Now, SessionId};
+use crate::{HybridClock, Now, SessionId, mutated};
 
 /// What a node's word about a session is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,10 @@ impl Standing {
     pub fn of(view: &View, settled: bool, fetch: &Fetch) -> Self {
         if !view.may_serve(&fetch.id) {
             Self::Stranger
-        } else if settled && view.hash() == fetch.view && view.i_hold(&fetch.id) {
+        } else if (settled || mutated!(DenialUnsettled))
+            && view.hash() == fetch.view
+            && view.i_hold(&fetch.id)
+        {
             Self::Settled
         } else {
             Self::Holder

@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::placement::{Mode, View};
 use crate::session::{Applied, Record};
 use crate::wire::{Fetch, FetchOutcome};
-use crate::{BootId, HybridClock, Instant, Now, SessionId};
+use crate::{BootId, HybridClock, Instant, Now, SessionId, mutated};
 
 /// How long one look-up may take, and its parts.
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +271,9 @@ impl LookUp {
             // Made here and not sent before this node was paused: nobody else can know it.
             Here::Live if told && mine => Stage::Done(Verdict::Found { by_stray: false }),
             // With nobody to ask, this node itself must be able to tell.
-            _ if told && (others > 0 || standpoint.settled) => Stage::Done(Verdict::Absent),
+            _ if told && (others > 0 || standpoint.settled || mutated!(DenialUnsettled)) => {
+                Stage::Done(Verdict::Absent)
+            }
             _ if standpoint.view.mode() == Mode::AllPeers => self.pause(now),
             _ => {
                 let waiting = standpoint.members.iter().copied().collect();

@@ -11,6 +11,7 @@ mod end;
 mod limits;
 mod record;
 mod state;
+mod token;
 mod update;
 mod version;
 
@@ -21,6 +22,7 @@ pub use end::{End, EndCause};
 pub use limits::StampedLimits;
 pub use record::{Applied, Record};
 pub use state::{SessionState, Touch};
+pub use token::Token;
 pub use update::{Difference, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate};
 pub use version::Version;
 

@@ -1,7 +1,6 @@
 //! Passes on one link: a task beside the link's, so that comparing a million sessions does not delay
 //! a delta.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,14 +102,13 @@ impl Sync {
     async fn summary(&mut self) -> (View, Summary) {
         let mesh = &self.mesh;
         let view = mesh.routes.current().view.clone();
-        // Ends of ids that nobody knew are this node's own business, and forgotten soon.
-        let unknown: BTreeSet<SessionId> = mesh.unknown_ends().keys().copied().collect();
+        let is_unknown_end = mesh.is_unknown_end();
         let mut summary = SummaryBuilder::default();
         let started = host::mono();
         for part in 0..=LAST_PART {
             let begun = host::mono();
             mesh.table.for_each_in(part, |id, record| {
-                if !record.is_partial() && !unknown.contains(id) {
+                if !record.is_partial() && !is_unknown_end(id, record) {
                     summary.add(id, record, view.share(id, self.peer.boot));
                 }
             });
@@ -161,6 +159,9 @@ impl Sync {
         }
         let begun = host::mono();
         pass.hear(reply.view);
+        if !pass.agreed {
+            pass.side.views_differ();
+        }
         // A member with another view may send what does not belong here.
         let note = |id: &SessionId| mesh.note_arrival(id);
         pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now(), note)?;

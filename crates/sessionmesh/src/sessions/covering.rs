@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, fetch};
-use sessionmesh_core::session::{Record, Version};
+use sessionmesh_core::session::{Record, SessionState, Token, Version};
 use sessionmesh_core::wire::{Fetch, FetchOutcome};
 use sessionmesh_core::{BootId, Hlc, SessionId};
 
@@ -56,27 +56,27 @@ impl Stale {
 }
 
 impl Sessions {
-    /// Reads a session for a client that has seen this version of it, and notes the access. If this node has
+    /// Reads a session for a client that has seen this much of it, and notes the access. If this node has
     /// less, it asks the nodes that wrote the rest, then whoever else may have it, for `token_timeout` at
     /// most. What a client claims is never believed: it makes a node ask, no more.
     ///
     /// # Errors
     /// As [`Sessions::load`].
-    pub async fn load_covering(&self, id: &SessionId, seen: &Version) -> Result<Option<Loaded>, LoadError> {
+    pub async fn load_covering(&self, id: &SessionId, seen: &Token) -> Result<Option<Loaded>, LoadError> {
         let Some(snapshot) = self.load(id).await? else { return Ok(None) };
-        if snapshot.version().covers(seen) {
+        if snapshot.covers(seen) {
             return Ok(Some(Loaded { snapshot, stale: None }));
         }
         let mesh = &*self.mesh;
         count(&mesh.counters.token_waits);
-        let stale = mesh.catch_up(id, snapshot.version(), seen).await;
+        let stale = mesh.catch_up(&snapshot, seen).await;
         let snapshot = match mesh.local(id, false) {
             Local::Live(snapshot) => snapshot,
             Local::Ended => return Ok(None),
             // A visitor's copy that went meanwhile.
             Local::Unknown => snapshot,
         };
-        let stale = if snapshot.version().covers(seen) { None } else { stale.or(Some(Stale::Late)) };
+        let stale = if snapshot.covers(seen) { None } else { stale.or(Some(Stale::Late)) };
         if let Some(stale) = stale {
             mesh.counters.cause("stale", stale.word());
         }
@@ -86,19 +86,18 @@ impl Sessions {
 
 impl Mesh {
     /// Asks for what is missing; `None` if it came.
-    async fn catch_up(&self, id: &SessionId, have: &Version, seen: &Version) -> Option<Stale> {
+    async fn catch_up(&self, have: &Snapshot, seen: &Token) -> Option<Stale> {
         let Ok(_permit) = self.lookups.try_acquire() else { return Some(Stale::Overloaded) };
         let deadline = host::mono() + self.config.token_timeout;
         let routes = self.routes.current();
-        let lacking = |version: &Version| -> Vec<BootId> {
-            seen.entries().filter(|(boot, hlc)| version.get(*boot) < *hlc).map(|(boot, _)| boot).collect()
-        };
-        let missing = lacking(have);
+        let id = &have.id();
+        let missing = seen.lacks(have.version(), have.attributes());
         let (named, gone): (Vec<BootId>, Vec<BootId>) =
             missing.iter().partition(|boot| routes.peer(**boot).is_some());
         // One that wrote to this session, or was a member, may have told others what it did not tell this node.
-        let was_known =
-            |boot: &BootId| *boot != self.me.boot && (have.get(*boot) > Hlc::ZERO || self.was_member(*boot));
+        let was_known = |boot: &BootId| {
+            *boot != self.me.boot && (have.version().get(*boot) > Hlc::ZERO || self.was_member(*boot))
+        };
         if named.is_empty() && !gone.iter().any(was_known) {
             return Some(Stale::Unknown);
         }
@@ -132,19 +131,24 @@ impl Mesh {
                 Err(_) if host::mono() >= deadline => return Some(Stale::Late),
                 Err(_) => {}
             }
-            if self.version_here(id).is_none_or(|version| version.covers(seen)) {
+            let covers = |state: &SessionState| seen.is_covered_by(state.version(), state.attributes());
+            if self.here(id, covers).unwrap_or(true) {
                 return None;
             }
         }
-        let left = lacking(&self.version_here(id).unwrap_or_default());
+        let left = self.here(id, |state| seen.lacks(state.version(), state.attributes()));
         // All have answered. A node that lives has what it wrote.
         let is_gone = |boot: &BootId| routes.peer(*boot).is_none() && was_known(boot);
-        Some(if left.iter().any(is_gone) { Stale::Gone } else { Stale::Unknown })
+        Some(if left.unwrap_or_default().iter().any(is_gone) { Stale::Gone } else { Stale::Unknown })
     }
 
     fn version_here(&self, id: &SessionId) -> Option<Version> {
+        self.here(id, |state| state.version().clone())
+    }
+
+    fn here<R>(&self, id: &SessionId, f: impl FnOnce(&SessionState) -> R) -> Option<R> {
         self.table.read(id, |record| match record {
-            Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+            Some(Record::Held(state)) if !state.is_partial() => Some(f(state)),
             _ => None,
         })
     }

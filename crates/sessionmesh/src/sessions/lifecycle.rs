@@ -133,7 +133,7 @@ impl Sessions {
         let ended = mesh.table.read(id, |record| record.and_then(Record::end).is_some());
         if !ended || mesh.unknown_ends().contains_key(id) {
             let outcome = Outcome { have: 1, want: 1 };
-            return Ok(Committed { id: *id, outcome, version: None });
+            return Ok(Committed { id: *id, outcome, token: None });
         }
         let wait = AckWait::new(level, *id);
         let now = host::now();
@@ -254,7 +254,7 @@ impl Sessions {
             Ok((_, None)) | Err(_) => {}
         }
         mesh.emit(Event::SessionIdChanged { from: *id, to: to.id });
-        let ended = self.finish(to.id, level, wait, to.version.clone()).await?;
+        let ended = self.finish(to.id, level, wait, to.token.clone()).await?;
         if missed {
             Err(CommitError::LevelMissed(to))
         } else {

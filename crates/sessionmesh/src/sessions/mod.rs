@@ -18,7 +18,7 @@ pub use snapshot::Snapshot;
 
 use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::{AckLevel, Outcome, commit};
-use sessionmesh_core::session::Version;
+use sessionmesh_core::session::Token;
 
 use crate::ack::{AckWait, Waited};
 use crate::config::Alone;
@@ -68,28 +68,28 @@ impl Sessions {
         id: SessionId,
         level: AckLevel,
         wait: Arc<AckWait>,
-        version: Option<Version>,
+        token: Option<Token>,
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
         if level == AckLevel::Async {
-            return Ok(Committed { id, outcome: wait.outcome(), version });
+            return Ok(Committed { id, outcome: wait.outcome(), token });
         }
         let deadline = host::mono() + mesh.config.ack_timeout;
         let mut wait = wait;
         loop {
             match wait.finish(host::until(deadline)).await {
-                Waited::Met(outcome) if outcome.want > 1 => return Ok(Committed { id, outcome, version }),
+                Waited::Met(outcome) if outcome.want > 1 => return Ok(Committed { id, outcome, token }),
                 Waited::Met(outcome) => {
                     count(&mesh.counters.alone);
                     if mesh.config.alone == Alone::Refuse {
                         let outcome = Outcome { want: 2, ..outcome };
-                        return Err(CommitError::LevelMissed(Committed { id, outcome, version }));
+                        return Err(CommitError::LevelMissed(Committed { id, outcome, token }));
                     }
-                    return Ok(Committed { id, outcome, version });
+                    return Ok(Committed { id, outcome, token });
                 }
                 Waited::TimedOut(outcome) => {
                     count(&mesh.counters.level_timeouts);
-                    return Err(CommitError::LevelMissed(Committed { id, outcome, version }));
+                    return Err(CommitError::LevelMissed(Committed { id, outcome, token }));
                 }
                 // Others hold the session now: they must have the write.
                 Waited::Deserted => {

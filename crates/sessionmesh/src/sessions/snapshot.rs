@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use sessionmesh_core::SessionId;
-use sessionmesh_core::session::{Attributes, SessionState, Version};
+use sessionmesh_core::session::{Attributes, SessionState, Token, Version};
 
 /// A session at one moment. Reading it touches no lock; it does not change.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     id: SessionId,
     attributes: Attributes,
-    version: Version,
+    token: Token,
 }
 
 impl Snapshot {
     pub(crate) fn of(id: SessionId, state: &SessionState) -> Self {
-        Self { id, attributes: state.attributes().clone(), version: state.version().clone() }
+        Self { id, attributes: state.attributes().clone(), token: Token::of(state) }
     }
 
     /// The session's id.
@@ -25,7 +25,17 @@ impl Snapshot {
 
     /// Which writes it contains.
     pub fn version(&self) -> &Version {
-        &self.version
+        self.token.version()
+    }
+
+    /// What a client to whom it is shown has seen.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Whether a client that has seen this sees nothing older here.
+    pub fn covers(&self, seen: &Token) -> bool {
+        seen.is_covered_by(self.version(), &self.attributes)
     }
 
     /// An attribute's value.

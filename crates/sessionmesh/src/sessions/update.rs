@@ -128,9 +128,9 @@ impl Sessions {
                 // A visitor's copy went in this very moment.
                 Err(ChangeError::Unknown) => {}
                 touched => {
-                    let version = touched?;
+                    let token = touched?;
                     count(&mesh.counters.touches);
-                    return self.finish(*id, self.level, wait, Some(version)).await;
+                    return self.finish(*id, self.level, wait, Some(token)).await;
                 }
             }
         }
@@ -158,9 +158,9 @@ impl Sessions {
             if fresh { Ok(change) } else { Err(Lost::Race) }
         });
         match committed {
-            Ok(Some(version)) => {
+            Ok(Some(token)) => {
                 count(&mesh.counters.commits);
-                Some(self.finish(*id, self.level, wait, Some(version)).await)
+                Some(self.finish(*id, self.level, wait, Some(token)).await)
             }
             Ok(None) => {
                 count(&mesh.counters.unchanged);
@@ -173,7 +173,7 @@ impl Sessions {
                     return Some(self.finish(*id, self.level, wait, None).await);
                 }
                 let outcome = Outcome { have: 1, want: 1 };
-                Some(Ok(Committed { id: *id, outcome, version: None }))
+                Some(Ok(Committed { id: *id, outcome, token: None }))
             }
             Err(Lost::Race) => None,
             Err(Lost::Change(error)) => {

@@ -7,13 +7,17 @@ use sessionmesh::simulation::{Copy, Inspection};
 
 use crate::cluster::{Node, Run};
 
-/// What is not yet as it must be.
-pub(crate) fn lacks(run: &Run) -> Option<String> {
-    lacks_of(run, run.hosts())
+/// Which copies must be as they must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Those of holders.
+    AtHome,
+    /// Those of others must be gone, too.
+    All,
 }
 
-/// The same of a cluster in which so many nodes should run.
-pub(crate) fn lacks_of(run: &Run, count: usize) -> Option<String> {
+/// What is not yet as it must be in a cluster in which so many nodes should run.
+pub(crate) fn lacks(run: &Run, count: usize, which: Copies) -> Option<String> {
     let nodes = run.nodes();
     if nodes.len() < count {
         return Some(format!("{} of {count} nodes run", nodes.len()));
@@ -32,20 +36,23 @@ pub(crate) fn lacks_of(run: &Run, count: usize) -> Option<String> {
         node.cluster.for_each_copy(|id, copy| copies.entry(*id).or_default().push((node, copy)));
     }
     for (id, copies) in copies {
-        if let Some((node, _)) = copies.iter().find(|(_, copy)| copy.partial) {
+        let must_be_whole = |copy: &Copy| copy.belongs || which == Copies::All;
+        if let Some((node, _)) = copies.iter().find(|(_, copy)| copy.partial && must_be_whole(copy)) {
             return Some(format!("{id:?}: {} has only part", node.boot));
         }
         let ended = copies.iter().any(|(_, copy)| copy.end.is_some());
         let at_home: Vec<_> = copies.iter().filter(|(_, copy)| copy.belongs).collect();
-        if let Some((node, _)) = copies.iter().find(|(_, copy)| !copy.belongs && !ended) {
+        let strays = |copy: &Copy| which == Copies::All && !copy.belongs && !ended;
+        if let Some((node, _)) = copies.iter().find(|(_, copy)| strays(copy)) {
             return Some(format!("{id:?}: {} has it and does not hold it", node.boot));
         }
         // Ends are forgotten by each node in its own time.
         if !ended && at_home.len() < run.scenario().holders(nodes.len()) {
             return Some(format!("{id:?}: on {} holders", at_home.len()));
         }
-        let Some((_, first)) = at_home.first() else { continue };
-        if let Some((node, _)) = at_home.iter().find(|(_, copy)| copy.digest != first.digest) {
+        let Some((first, _)) = at_home.first() else { continue };
+        let digest = first.cluster.digest_of(&id);
+        if let Some((node, _)) = at_home.iter().find(|(node, _)| node.cluster.digest_of(&id) != digest) {
             return Some(format!("{id:?}: {} differs", node.boot));
         }
     }

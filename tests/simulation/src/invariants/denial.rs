@@ -1,13 +1,31 @@
 //! A session is not denied while a member that is connected, and sees the same members, has it.
 
-use std::time::Duration;
-
-use sessionmesh::SessionId;
 use sessionmesh::simulation::Copy;
+use sessionmesh::{BootId, SessionId};
 
 use crate::cluster::{Node, Run};
 
-pub(crate) fn check(run: &Run, node: &Node, id: &SessionId) {
+/// Members that have a session when a node is asked for it, see the same members and reach it.
+pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
+    let view = node.cluster.inspect().view;
+    let nodes = run.nodes();
+    let witnesses = nodes.iter().filter(|other| {
+        // What a visitor has may be gone at any time.
+        other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy) && !copy.idle_visit)
+            && !other.paused
+            && view.contains(&other.boot)
+            && other.cluster.inspect().view == view
+            && run.is_connected(node.host, other.host)
+    });
+    witnesses.map(|witness| witness.boot).collect()
+}
+
+fn is_live(copy: &Copy) -> bool {
+    copy.end.is_none() && !copy.partial
+}
+
+/// A node has denied a session; `before`: who had it when it was asked.
+pub(crate) fn check(run: &Run, node: &Node, id: &SessionId, before: &[BootId]) {
     let now = run.elapsed();
     let known = run.history(|history| {
         let session = history.session(id);
@@ -18,22 +36,16 @@ pub(crate) fn check(run: &Run, node: &Node, id: &SessionId) {
     if !known {
         return;
     }
-    let troubled = run.is_troubled();
-    let view = node.cluster.inspect().view;
     let nodes = run.nodes();
-    let has = |copy: Copy| copy.end.is_none() && !copy.partial;
-    // In trouble it must be one that sees the same, since a while, and can answer.
-    let within = |other: &&Node| {
-        !troubled
-            || run.was_quiet(Duration::from_secs(1), now)
-                && !other.paused
-                && other.cluster.inspect().serving
-                && view.contains(&other.boot)
-                && other.cluster.inspect().view == view
-                && run.is_connected(node.host, other.host)
+    let mut has = nodes.iter().filter(|other| other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy)));
+    // In trouble it must have had it all the time.
+    let holder = if run.is_troubled() {
+        let after = witnesses(run, node, id);
+        has.find(|other| before.contains(&other.boot) && after.contains(&other.boot))
+    } else {
+        has.next()
     };
-    let mut holders = nodes.iter().filter(within);
-    if let Some(holder) = holders.find(|other| other.cluster.copy_of(id).is_some_and(has)) {
+    if let Some(holder) = holder {
         run.history(|history| {
             history.violated(
                 "denial",

@@ -19,7 +19,7 @@ pub(crate) fn at_acknowledgement(
     // It may have died, or forgotten everything, between the write and its answer.
     run.listen();
     if run.has_lost_a_node_lately() {
-        run.lose();
+        run.lose_of(id);
     }
     let Some(stamp) = stamp.filter(|_| level != AckLevel::Async) else { return };
     let outcome = committed.outcome;

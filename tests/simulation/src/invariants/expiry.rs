@@ -17,8 +17,8 @@ pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
         let session = history.session(id);
         session.announced.push((node.boot, end));
         let rested = now.saturating_sub(session.accessed_at);
-        // Whoever saw the access was connected, then and since.
-        let heard = run.was_quiet(calm, session.accessed_at);
+        // Whoever saw the access was connected, then and since; this node may have stood still.
+        let heard = run.was_quiet_but_for(node.host, calm, session.accessed_at);
         if end.cause == EndCause::Expired && rested < idle && heard {
             history.violated(
                 "expiry",

@@ -9,7 +9,8 @@
 //! | `expiry` | G9: no session ends early or late by idleness; each end is announced, once if nothing happened | every announcement, and at the end |
 //! | `memory` | G6: what waits for one member is bounded | now and then |
 //! | `monotonic` | G2: whoever shows its token sees nothing older, or is told | every read with a token |
-//! | `convergence` | G4: all holders hold the same, nobody else anything; members agree; all are ready | at the end |
+//! | `convergence` | G4: in time all holders hold the same, nobody else anything; members agree; all are ready | at the end |
+//! | `transfer` | G4: what passes move is bounded by what differed | at the end |
 
 pub(crate) mod convergence;
 pub(crate) mod denial;
@@ -19,3 +20,4 @@ pub(crate) mod memory;
 pub(crate) mod monotonic;
 pub(crate) mod provenance;
 pub(crate) mod resurrection;
+pub(crate) mod transfer;

@@ -51,7 +51,9 @@ in_both_modes! {
     restarts_within_a_long_cut_do_not_bring_its_sides_together
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
+    survivors_of_one_that_left_compare_if_it_did_not_see_them_all
     who_founded_and_whom_it_told_miss_others_for_the_horizon
+    who_is_back_under_its_name_is_missed_by_nobody
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -417,6 +419,34 @@ fn survivors_of_a_crash_compare_at_once(mode: Mode) {
     assert_eq!(passes(&world), before + 1, "the crashed one may have told only one of them");
 }
 
+fn survivors_of_one_that_left_compare_if_it_did_not_see_them_all(mode: Mode) {
+    for cut_off in [false, true] {
+        let mut world = World::cluster(mode, 3);
+        let passes = |world: &World| {
+            world.processes[0].events.iter().filter(|event| matches!(event, Event::PassDone { .. })).count()
+        };
+        if cut_off {
+            world.cut(1, 2);
+            world.run_until("cut off", Duration::from_secs(10), |world: &World| world.members(1).len() == 1);
+        }
+        let now = world.now;
+        world.processes[1].node.leave(now);
+        world.follow(1);
+        world.run(Duration::from_secs(1));
+        let before = passes(&world);
+        let (boot, now) = (world.processes[1].node.me().boot, world.now);
+        world.processes[0].node.handle_leave(boot, now);
+        world.follow(0);
+        world.kill(1);
+        world.run(Duration::from_millis(500));
+        assert_eq!(
+            passes(&world) - before,
+            usize::from(cut_off),
+            "what it wrote the third may lack: {cut_off}"
+        );
+    }
+}
+
 /// Two Hellos cross a node's becoming ready: each side could think that the other drives the pass.
 #[test]
 fn a_node_that_became_ready_while_it_shook_hands_still_drives_its_pass() {
@@ -591,6 +621,20 @@ fn who_founded_and_whom_it_told_miss_others_for_the_horizon(mode: Mode) {
     assert!(world.processes[joiner].node.misses_members(), "what the founder did not know, nobody knows");
     world.run(Duration::from_secs(2));
     assert!(!world.processes[joiner].node.misses_members());
+}
+
+fn who_is_back_under_its_name_is_missed_by_nobody(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
+    world.run(Duration::from_secs(4));
+    world.kill(2);
+    world.run(Duration::from_secs(4));
+    assert!(world.processes[0].node.knows_of_one_alive());
+    // It shakes hands with nodes that still miss its former start.
+    let again = world.start("n3", 4_003, 300);
+    world.run(Duration::from_secs(4));
+    for index in [0, 1, again] {
+        assert!(!world.processes[index].node.knows_of_one_alive(), "process {index}");
+    }
 }
 
 /// Whoever starts within a cut inherits who is missed; and if nobody is left on either side of those who were cut

@@ -55,6 +55,9 @@ pub struct PassDriver {
     list: VecDeque<Prefix>,
     ranges: VecDeque<(Prefix, Option<SessionId>)>,
     wants: VecDeque<SessionId>,
+    /// What the other side did not list and may have all the same: it sees other members.
+    offers: VecDeque<(SessionId, u64)>,
+    views_differ: bool,
     /// How many of this node's strays have been offered.
     offered: usize,
     /// Where the other side's strays are asked for next; `None` if they all are here.
@@ -79,6 +82,8 @@ impl PassDriver {
             list: VecDeque::new(),
             ranges: VecDeque::new(),
             wants: VecDeque::new(),
+            offers: VecDeque::new(),
+            views_differ: false,
             offered: 0,
             their_strays: Some(None),
             pushes: VecDeque::new(),
@@ -95,6 +100,12 @@ impl PassDriver {
     /// What the other side holds and this node does not: after the pass, the other side has it.
     pub fn strays(&self) -> &[(SessionId, u64)] {
         self.summary.strays()
+    }
+
+    /// The two sides see different members. What one of them lists and the other does not is perhaps there, on
+    /// a node that is no holder in its own eyes: from here on nothing is moved before it was asked for.
+    pub fn views_differ(&mut self) {
+        self.views_differ = true;
     }
 
     /// What it did so far.
@@ -131,6 +142,12 @@ impl PassDriver {
             let ids: Vec<SessionId> = self.wants.drain(..count).collect();
             let wants = ids.iter().map(|id| PassWant { version: held(id), id: *id }).collect();
             return Some((PassStep::Pull(wants), Asked::Records(ids)));
+        }
+        if !self.offers.is_empty() {
+            let count = self.offers.len().min(STRAYS_PER_STEP);
+            let mut batch: Vec<(SessionId, u64)> = self.offers.drain(..count).collect();
+            batch.sort_unstable();
+            return Some((PassStep::Offer(batch.clone()), Asked::Offered(batch)));
         }
         let strays = self.summary.strays().get(self.offered..).unwrap_or_default();
         if !strays.is_empty() {
@@ -203,7 +220,7 @@ impl PassDriver {
                 if !entries.iter().all(|(id, _)| asked(id)) {
                     return Err(PeerMisbehaved::Invalid("pass listing"));
                 }
-                self.match_up(&prefixes, entries);
+                self.match_up(&prefixes, entries, table);
             }
             (Asked::Records(ids), ReplyStep::Records(records, broke_off)) => {
                 for record in records {
@@ -279,13 +296,16 @@ impl PassDriver {
                 continue;
             };
             let (my_sum, my_count) = self.summary.sum(child);
-            if (my_sum, my_count) == (*their_sum, *their_count) || digit == 7 && mutated!(PassSkipsRange) {
+            let is_same = (my_sum, my_count) == (*their_sum, *their_count) && !mutated!(PassSendsAll);
+            if is_same || digit == 7 && mutated!(PassSkipsRange) {
                 continue;
             }
-            if *their_count == 0 {
+            if *their_count == 0 && self.views_differ {
+                self.offers.extend(self.summary.below(child));
+            } else if *their_count == 0 {
                 self.stats.differed += my_count;
                 self.pushes.extend(self.summary.below(child).iter().map(|(id, _)| (*id, None)));
-            } else if my_count == 0 {
+            } else if my_count == 0 && !self.views_differ {
                 self.ranges.push_back((child, None));
             } else if my_count.max(*their_count) <= LISTED || child.depth == Prefix::MAX_DEPTH {
                 self.list.push_back(child);
@@ -296,11 +316,16 @@ impl PassDriver {
     }
 
     /// The other side's records below some prefixes, against those here.
-    fn match_up(&mut self, prefixes: &[Prefix], entries: Vec<(SessionId, u64)>) {
+    fn match_up(&mut self, prefixes: &[Prefix], entries: Vec<(SessionId, u64)>, table: &impl Table) {
         let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
         for prefix in prefixes {
-            for (id, _) in self.summary.below(*prefix) {
-                if !theirs.contains_key(id) {
+            for (id, digest) in self.summary.below(*prefix) {
+                if theirs.contains_key(id) {
+                    continue;
+                }
+                if self.views_differ {
+                    self.offers.push_back((*id, *digest));
+                } else {
                     self.stats.differed += 1;
                     self.pushes.push_back((*id, None));
                 }
@@ -308,7 +333,9 @@ impl PassDriver {
         }
         for (id, digest) in theirs {
             let mine = self.summary.below(Prefix::new(id.prefix_bits(), Prefix::MAX_DEPTH));
-            if mine.contains(&(id, digest)) {
+            let is_same =
+                mine.contains(&(id, digest)) || self.views_differ && lacked((id, digest), table).is_none();
+            if is_same && !mutated!(PassSendsAll) {
                 continue;
             }
             self.stats.differed += 1;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{EndCause, Record, Version};
+use sessionmesh_core::wire::Frame;
 use sessionmesh_core::{BootId, SessionId};
 
 use crate::cluster::Cluster;
+use crate::host;
 
 /// One node at one moment.
 #[derive(Clone, Debug)]
@@ -38,8 +40,6 @@ pub struct Copy {
     pub belongs: bool,
     /// A visitor's, with nothing in it that its holders did not have: it may go at any time.
     pub idle_visit: bool,
-    /// Over what holders must agree on.
-    pub digest: u64,
 }
 
 impl Cluster {
@@ -61,6 +61,21 @@ impl Cluster {
     /// What it has of one session.
     pub fn copy_of(&self, id: &SessionId) -> Option<Copy> {
         self.mesh().table.read(id, |record| record.map(|record| self.copy(id, record)))
+    }
+
+    /// Over what holders must agree on.
+    pub fn digest_of(&self, id: &SessionId) -> Option<u64> {
+        self.mesh().table.read(id, |record| record.map(Record::digest))
+    }
+
+    /// How long the record of each is when it is sent whole, and over what holders must agree.
+    pub fn for_each_encoded(&self, mut f: impl FnMut(&SessionId, usize, u64)) {
+        let now = host::mono();
+        self.mesh().table.for_each(|id, record| {
+            let update = record.update(*id, None, now);
+            let bytes = update.map_or(0, |update| Frame::Record(update).encode().len());
+            f(id, bytes, record.digest());
+        });
     }
 
     /// What it has of each.
@@ -105,7 +120,6 @@ impl Cluster {
             partial: record.is_partial(),
             belongs: routes.current().view.i_hold(id),
             idle_visit: routes.strays(|strays| strays.is_clean(id, |wait| wait.is_everywhere())),
-            digest: record.digest(),
         }
     }
 }
