@@ -71,6 +71,8 @@ counters! {
     pulls,
     /// Fetches answered.
     fetches_answered,
+    /// Passes begun.
+    passes_begun,
     /// Passes driven to their end.
     passes,
     /// Passes answered to their end.

@@ -14,7 +14,7 @@ use crate::run::{Verdict, play};
 
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 1_000;
-const MUST_HAPPEN: [&str; 36] = [
+const MUST_HAPPEN: [&str; 37] = [
     "clock steps",
     "conflicting writes",
     "cuts",
@@ -23,6 +23,7 @@ const MUST_HAPPEN: [&str; 36] = [
     "ends aged out",
     "flapping links",
     "gaps pulled",
+    "heals whose bytes were counted",
     "join storms",
     "kills",
     "leaves",

@@ -24,7 +24,7 @@ impl Standing {
     /// Of a node that doubts nothing, in the eyes of one that asks. `settled`: it has compared with all
     /// since the members changed.
     pub fn of(view: &View, settled: bool, fetch: &Fetch) -> Self {
-        if !view.may_serve(&fetch.id) {
+        if !view.may_serve(&fetch.id) && !mutated!(DenialUnsettled) {
             Self::Stranger
         } else if (settled || mutated!(DenialUnsettled))
             && view.hash() == fetch.view

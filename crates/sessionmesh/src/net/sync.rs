@@ -128,6 +128,7 @@ impl Sync {
     async fn start(&mut self) -> Result<(), PeerMisbehaved> {
         self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Driver));
         self.next += 1;
+        count(&self.mesh.counters.passes_begun);
         tracing::debug!(node = %self.mesh.me.name, member = %self.peer.name, pass = self.next, "pass begins");
         let (view, summary) = self.summary().await;
         let side = PassDriver::new(summary);

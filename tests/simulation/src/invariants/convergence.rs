@@ -36,8 +36,10 @@ pub(crate) fn lacks(run: &Run, count: usize, which: Copies) -> Option<String> {
         node.cluster.for_each_copy(|id, copy| copies.entry(*id).or_default().push((node, copy)));
     }
     for (id, copies) in copies {
-        let must_be_whole = |copy: &Copy| copy.belongs || which == Copies::All;
-        if let Some((node, _)) = copies.iter().find(|(_, copy)| copy.partial && must_be_whole(copy)) {
+        // Of what has ended nobody needs the rest.
+        let lacks =
+            |copy: &Copy| copy.partial && copy.end.is_none() && (copy.belongs || which == Copies::All);
+        if let Some((node, _)) = copies.iter().find(|(_, copy)| lacks(copy)) {
             return Some(format!("{id:?}: {} has only part", node.boot));
         }
         let ended = copies.iter().any(|(_, copy)| copy.end.is_some());

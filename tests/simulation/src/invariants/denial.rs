@@ -10,8 +10,10 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
     let view = node.cluster.inspect().view;
     let nodes = run.nodes();
     let witnesses = nodes.iter().filter(|other| {
-        // What a visitor has may be gone at any time.
-        other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy) && !copy.idle_visit)
+        // What a visitor has may be gone at any time; who is cut off from those who use it may let it expire.
+        let stays =
+            |copy: &Copy| is_live(copy) && !copy.idle_visit && copy.remaining > run.scenario().idle / 5;
+        other.cluster.copy_of(id).is_some_and(|copy| stays(&copy))
             && !other.paused
             && view.contains(&other.boot)
             && other.cluster.inspect().view == view

@@ -20,9 +20,10 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Notes what differs. In backup-only mode sessions move to other holders, too.
+    /// Notes what differs. In backup-only mode sessions move to other holders, too; and what a pass moves that
+    /// runs already differed when that began.
     pub(crate) fn note(run: &Run) -> Option<Self> {
-        if run.scenario().backup_only {
+        if run.scenario().backup_only || is_comparing(run) {
             return None;
         }
         let records: Vec<BTreeMap<SessionId, (usize, u64)>> = (0..run.hosts())
@@ -68,6 +69,13 @@ impl Before {
             });
         }
     }
+}
+
+fn is_comparing(run: &Run) -> bool {
+    run.nodes().iter().any(|node| {
+        let counts = run.host(node.host).run(|| node.cluster.stats()).counts;
+        counts.passes_begun > counts.passes + counts.passes_failed
+    })
 }
 
 fn sent(run: &Run) -> BTreeMap<BootId, u64> {

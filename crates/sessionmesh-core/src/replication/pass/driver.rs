@@ -135,7 +135,9 @@ impl PassDriver {
             let count = self.wants.len().min(WANTS_PER_REQUEST);
             let held = |id: &SessionId| {
                 table.read(id, |record| match record {
-                    Some(Record::Held(state)) if !state.is_partial() => Some(state.version().clone()),
+                    Some(Record::Held(state)) if !state.is_partial() && !mutated!(PassSendsAll) => {
+                        Some(state.version().clone())
+                    }
                     _ => None,
                 })
             };

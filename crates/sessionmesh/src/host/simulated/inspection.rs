@@ -1,6 +1,7 @@
 //! What a simulator sees of a node that no application does.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{EndCause, Record, Version};
@@ -38,6 +39,8 @@ pub struct Copy {
     pub partial: bool,
     /// Whether it belongs here.
     pub belongs: bool,
+    /// How long it lives on by what is known here.
+    pub remaining: Duration,
     /// A visitor's, with nothing in it that its holders did not have: it may go at any time.
     pub idle_visit: bool,
 }
@@ -110,12 +113,16 @@ impl Cluster {
 
     fn copy(&self, id: &SessionId, record: &Record) -> Copy {
         let routes = &self.mesh().routes;
-        let version = match record {
-            Record::Held(state) => state.version().clone(),
-            Record::Ended(_) => Version::default(),
+        let (version, remaining) = match record {
+            Record::Held(state) => {
+                let ends_at = state.ends_at(self.mesh().config.idle);
+                (state.version().clone(), ends_at - host::mono())
+            }
+            Record::Ended(_) => (Version::default(), Duration::ZERO),
         };
         Copy {
             version,
+            remaining,
             end: record.end().map(|end| end.cause),
             partial: record.is_partial(),
             belongs: routes.current().view.i_hold(id),
