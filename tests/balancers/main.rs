@@ -73,7 +73,7 @@ async fn three_nodes_behind(kind: Kind, file: &str, policy: Policy, mode: &str) 
 
     let mut browser = Browser::new();
     assert_eq!(browser.post_to(url, "/put?k=cart&v=tea").await.status, 200);
-    let id = browser.cookie.clone();
+    let id = browser.id();
     let (served, last) = who_serves(&mut browser, url, 12).await;
     println!("{file}, {mode}: 12 requests of a user were served by {served:?}");
     match policy {
@@ -92,7 +92,7 @@ async fn three_nodes_behind(kind: Kind, file: &str, policy: Policy, mode: &str) 
     assert!(policy == Policy::RoundRobin || served.len() == 1, "sticky on the next one: {served:?}");
     println!("{file}, {mode}: after kill -9 of {last} 6 requests took {:?}, by {served:?}", begun.elapsed());
     assert_eq!(browser.get_from(url, "/get?k=cart").await.body, "tea");
-    assert_eq!(browser.cookie, id);
+    assert_eq!(browser.id(), id);
     cluster.restart(index).await;
     cluster.formed().await;
 
@@ -137,7 +137,7 @@ async fn three_nodes_behind(kind: Kind, file: &str, policy: Policy, mode: &str) 
     assert!(kind == Kind::Apache || few, "of {writes}: {:?}", &refused[..refused.len().min(5)]);
     nobody_lost_anything(&cluster, users).await;
     assert_eq!(browser.get_from(url, "/get?k=cart").await.body, "tea");
-    assert_eq!(browser.cookie, id);
+    assert_eq!(browser.id(), id);
 }
 
 async fn nobody_lost_anything(cluster: &Processes, mut users: Vec<User>) {

@@ -22,7 +22,7 @@ async fn a_session_follows_its_user_over_three_nodes(mode: &str) {
     let [a, b, c] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "1").await;
-    let cookie = browser.cookie.clone();
+    let id = browser.id();
     for node in [a, b, c] {
         assert_eq!(browser.value(node, "k").await.as_deref(), Some("1"));
     }
@@ -33,12 +33,12 @@ async fn a_session_follows_its_user_over_three_nodes(mode: &str) {
     assert_eq!(browser.value(b, "long").await.as_deref(), Some("v:xxxxxxxx"));
     browser.post(a, "/del?k=long").await;
     assert_eq!(browser.value(c, "long").await, None);
-    assert_eq!(browser.cookie, cookie);
+    assert_eq!(browser.id(), id);
 
     let shown = browser.get(b, "/session").await;
     let shown: serde_json::Value = serde_json::from_str(&shown.body).unwrap();
     assert_eq!((&shown["node"], &shown["attributes"]), (&json!("n2"), &json!({"k": "2"})));
-    assert_eq!(shown["id"].as_str(), cookie.as_deref());
+    assert_eq!(shown["id"].as_str(), id.as_deref());
 }
 
 async fn an_equal_value_is_no_write_and_reads_make_no_session(mode: &str) {
@@ -64,7 +64,7 @@ async fn login_changes_the_id_and_logout_ends_it_on_every_node(mode: &str) {
     browser.put(a, "cart", "tea").await;
     let mut planted = browser.clone();
     assert_eq!(browser.post(b, "/login?user=ada").await.status, 200);
-    assert_ne!(browser.cookie, planted.cookie);
+    assert_ne!(browser.id(), planted.id());
     for node in [a, b] {
         assert_eq!(browser.value(node, "cart").await.as_deref(), Some("tea"));
         assert_eq!(browser.value(node, "user").await.as_deref(), Some("ada"));

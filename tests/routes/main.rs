@@ -12,12 +12,16 @@ use axum::{Extension, Router};
 use cluster_tests::Net;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
-use sessionmesh::{AckLevel, Cluster};
+use sessionmesh::{AckLevel, BootId, Cluster, SessionId, Version};
 use sessionmesh_axum::{CookieConfig, SessionMeshLayer, SessionMeshStore};
+use sessionmesh_core::Hlc;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_sessions::cookie::time::{Duration as CookieDuration, OffsetDateTime};
+use tower_sessions::session::Id;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
+
+mod token;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Strength {
@@ -85,6 +89,13 @@ fn routes() -> Router {
                     session.insert(&path.0.0, "slow").await.unwrap();
                 },
             ),
+        )
+        .route(
+            "/wait/{ms}",
+            get(async |session: Session, path: axum::extract::Path<u64>| {
+                let _ = session.get_value("foo").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(path.0)).await;
+            }),
         )
         .route(
             "/all",
@@ -164,6 +175,16 @@ impl Answer {
     }
 }
 
+/// A token of these boots and stamps, as a cookie holds it.
+fn token(entries: &[(u64, u64)]) -> String {
+    let entry = |(boot, stamp): &(u64, u64)| (BootId::new(*boot).unwrap(), Hlc::from_raw(*stamp));
+    token::encode(&entries.iter().map(entry).collect::<Version>().into())
+}
+
+fn session_id(cookie: &str) -> SessionId {
+    SessionId::from_bytes(cookie.parse::<Id>().unwrap().0.to_le_bytes())
+}
+
 macro_rules! scenarios {
     ($($name:ident;)*) => {
         mod alone_on_one_node { $(
@@ -228,7 +249,9 @@ async fn insert_session(strength: Strength, nodes: usize) {
     let set = answer.set_cookie().unwrap();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && set.contains("Secure"), "{set}");
     assert!(set.contains("Path=/"), "{set}");
-    assert_eq!(answer.cookie().len(), 22);
+    let id = answer.cookie();
+    assert_eq!(id.split('~').next().unwrap().len(), 22);
+    assert_eq!(id.contains('~'), strength == Strength::Layered);
 }
 
 async fn session_max_age(strength: Strength, nodes: usize) {

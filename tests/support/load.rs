@@ -99,7 +99,7 @@ impl User {
     async fn write(&mut self, node: &str) {
         let key = format!("k{}", self.writes % KEYS);
         let value = format!("v{}", self.writes);
-        let before = self.browser.cookie.clone();
+        let before = self.browser.id();
         let answer = self.browser.try_post_to(node, &format!("/put?k={key}&v={value}")).await;
         match answer.as_ref().map(|answer| answer.status) {
             Some(200) => {
@@ -117,7 +117,7 @@ impl User {
             }
             Some(status) => panic!("put {key}: {status} {:?}", answer.map(|answer| answer.body)),
         }
-        if before.is_some() && self.browser.cookie != before {
+        if before.is_some() && self.browser.id() != before {
             self.lost += 1;
         }
     }

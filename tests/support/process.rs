@@ -341,6 +341,17 @@ impl Browser {
         Self { client, cookie: None, others: BTreeMap::new() }
     }
 
+    /// The session's id: the cookie without what the layer adds.
+    pub fn id(&self) -> Option<String> {
+        let cookie = self.cookie.as_deref()?;
+        Some(cookie.split('~').next().unwrap_or_default().to_owned())
+    }
+
+    /// The node that the cookie names.
+    pub fn route(&self) -> Option<&str> {
+        Some(self.cookie.as_deref()?.split_once('.')?.1)
+    }
+
     async fn ask(&mut self, method: Method, node: &NodeProcess, path: &str) -> Answer {
         self.try_ask(method, &node.url(path))
             .await

@@ -7,7 +7,8 @@ use std::path::Path;
 fn message_types_match_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let proto = root.join("proto");
-    let files = ["sessionmesh/v1/membership.proto", "sessionmesh/v1/link.proto"];
+    let files =
+        ["sessionmesh/v1/membership.proto", "sessionmesh/v1/link.proto", "sessionmesh/v1/token.proto"];
     let descriptors = protox::compile(files, [proto]).expect("the proto files compile");
     let out = std::env::temp_dir().join(format!("sessionmesh-proto-{}", std::process::id()));
     std::fs::create_dir_all(&out).expect("a folder for the generated code");

@@ -1,16 +1,18 @@
 //! The session cookie, said once for both layers.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use sessionmesh::Cluster;
-use tower_sessions::cookie::SameSite;
+use tower_sessions::cookie::{Cookie, SameSite};
 use tower_sessions::session::Id;
 use tower_sessions::{Expiry, SessionManagerLayer};
 use tower_sessions_sessionmesh_store::SessionMeshStore;
 
 use crate::SessionMeshLayer;
+use crate::suffix::{SEPARATOR, Suffix};
 
 /// The session cookie's attributes. Always `HttpOnly`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +28,26 @@ pub struct CookieConfig {
     /// Whether requests from other sites carry it. Default `Lax`: links from elsewhere find the user
     /// logged in, forms from elsewhere do not.
     pub same_site: SameSite,
+    /// How long a browser keeps it after the session was last written, in whole seconds. Default none: until it is
+    /// closed.
+    pub max_age: Option<Duration>,
+    /// Whether its value ends in `~<token>.<route>`: what the client has seen of its session, so that no other node
+    /// shows it less, and a node that holds the session, for balancers. Default yes. Without, such an end is still
+    /// understood, and taken off again: switch it off before you take the layer out.
+    pub token: bool,
 }
 
 impl Default for CookieConfig {
     fn default() -> Self {
-        Self { name: "id".into(), path: "/".into(), domain: None, secure: true, same_site: SameSite::Lax }
+        Self {
+            name: "id".into(),
+            path: "/".into(),
+            domain: None,
+            secure: true,
+            same_site: SameSite::Lax,
+            max_age: None,
+            token: true,
+        }
     }
 }
 
@@ -40,29 +57,93 @@ pub fn session_layers(
     cookie: CookieConfig,
 ) -> (SessionMeshLayer, SessionManagerLayer<SessionMeshStore>) {
     let store = SessionMeshStore::new(cluster);
+    let max_age = cookie.max_age.and_then(|age| tower_sessions::cookie::time::Duration::try_from(age).ok());
     let mut manager = SessionManagerLayer::new(store.clone())
         .with_name(cookie.name.clone())
         .with_path(cookie.path.clone())
         .with_secure(cookie.secure)
         .with_same_site(cookie.same_site)
-        .with_expiry(Expiry::OnSessionEnd);
+        .with_expiry(max_age.map_or(Expiry::OnSessionEnd, Expiry::OnInactivity));
     if let Some(domain) = cookie.domain.clone() {
         manager = manager.with_domain(domain);
     }
     (SessionMeshLayer::new(cluster, store, cookie), manager)
 }
 
+/// What a request's session cookie said.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// All of it.
+    value: String,
+    /// Where tower-sessions' own part ends.
+    inner: usize,
+    suffix: Option<Suffix>,
+}
+
+impl Carried {
+    fn of(value: &str) -> Self {
+        let (inner, suffix) = match value.rsplit_once(SEPARATOR) {
+            Some((inner, suffix)) => (inner.len(), Some(Suffix::parse(suffix))),
+            None => (value.len(), None),
+        };
+        Self { value: value.to_owned(), inner, suffix }
+    }
+
+    /// All of it.
+    pub(crate) fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What tower-sessions set; signed or encrypted, if it was told to.
+    pub(crate) fn inner(&self) -> &str {
+        self.value.get(..self.inner).unwrap_or_default()
+    }
+
+    /// The session's id, if it is a plain one.
+    pub(crate) fn id(&self) -> Option<Id> {
+        self.inner().parse().ok()
+    }
+
+    pub(crate) fn suffix(&self) -> Option<&Suffix> {
+        self.suffix.as_ref()
+    }
+}
+
 impl CookieConfig {
-    /// The session id that a request carries, if its cookie is a plain one.
-    pub(crate) fn session_id(&self, headers: &HeaderMap) -> Option<Id> {
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|header| header.to_str().ok())
-            .flat_map(|header| header.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == self.name)
-            .and_then(|(_, value)| value.parse().ok())
+    /// Takes what this layer had added off the session cookie of a request, for the layers inside. Of several such
+    /// cookies (of other paths) the last counts, as it does for tower-sessions.
+    pub(crate) fn take(&self, headers: &mut HeaderMap) -> Option<Carried> {
+        let mut carried = None;
+        for header in headers.get_all(COOKIE) {
+            for value in header.to_str().iter().flat_map(|header| self.values(header)) {
+                carried = Some(Carried::of(value));
+            }
+        }
+        if carried.as_ref().is_some_and(|carried| carried.suffix.is_some()) {
+            let bare: Vec<HeaderValue> =
+                headers.get_all(COOKIE).iter().map(|header| self.without_suffix(header)).collect();
+            headers.remove(COOKIE);
+            for header in bare {
+                headers.append(COOKIE, header);
+            }
+        }
+        carried
+    }
+
+    /// The values of this cookie in a Cookie header.
+    fn values<'a>(&'a self, header: &'a str) -> impl Iterator<Item = &'a str> {
+        let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value)
+    }
+
+    fn without_suffix(&self, header: &HeaderValue) -> HeaderValue {
+        let Ok(text) = header.to_str() else { return header.clone() };
+        let bare = |pair: &str| match pair.trim().split_once('=') {
+            Some((name, value)) if name == self.name => format!("{name}={}", Carried::of(value).inner()),
+            _ => pair.trim().to_owned(),
+        };
+        let pairs: Vec<String> = text.split(';').map(bare).collect();
+        HeaderValue::try_from(pairs.join("; ")).unwrap_or_else(|_| header.clone())
     }
 
     /// Whether a Set-Cookie header is for this cookie.
@@ -70,32 +151,111 @@ impl CookieConfig {
         header.as_bytes().strip_prefix(self.name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
     }
 
+    /// A Set-Cookie header of tower-sessions with this at the end of its value; `None` if it removes the cookie.
+    pub(crate) fn with_suffix(&self, header: &HeaderValue, suffix: &Suffix) -> Option<HeaderValue> {
+        let text = header.to_str().ok()?;
+        let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
+        let is_removal = pair.len() == self.name.len() + 1
+            || attributes.split(';').any(|attribute| attribute.trim().eq_ignore_ascii_case("max-age=0"));
+        if is_removal {
+            return None;
+        }
+        HeaderValue::try_from(format!("{pair}{SEPARATOR}{suffix};{attributes}")).ok()
+    }
+
+    /// A Set-Cookie header with this value and as much time as was left.
+    pub(crate) fn set(&self, value: String, max_age: Option<Duration>) -> Option<HeaderValue> {
+        let mut cookie = Cookie::build((self.name.clone(), value))
+            .path(self.path.clone())
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(self.same_site);
+        if let Some(domain) = self.domain.clone() {
+            cookie = cookie.domain(domain);
+        }
+        if let Some(max_age) = max_age.and_then(|age| age.try_into().ok()) {
+            cookie = cookie.max_age(max_age);
+        }
+        HeaderValue::try_from(cookie.build().to_string()).ok()
+    }
+
     /// A Set-Cookie header that removes the cookie.
     pub(crate) fn removal(&self) -> Option<HeaderValue> {
-        let domain = self.domain.as_ref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
-        HeaderValue::try_from(format!("{}=; Path={}{domain}; Max-Age=0; HttpOnly", self.name, self.path)).ok()
+        self.set(String::new(), Some(Duration::ZERO))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::SET_COOKIE;
+    use sessionmesh::Token;
+
     use super::*;
 
-    #[test]
-    fn the_named_cookie_is_found_among_others_and_over_several_headers() {
-        let id = Id::default();
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, HeaderValue::from_static("theme=dark; xid=1"));
-        headers.append(COOKIE, HeaderValue::try_from(format!("a=b; id={id}")).unwrap());
-        assert_eq!(CookieConfig::default().session_id(&headers), Some(id));
-        let other = CookieConfig { name: "sid".into(), ..CookieConfig::default() };
-        assert_eq!(other.session_id(&headers), None);
+    fn cookies(headers: &[&str]) -> HeaderMap {
+        headers.iter().map(|header| (COOKIE, HeaderValue::try_from(*header).unwrap())).collect()
+    }
+
+    fn texts(headers: &HeaderMap) -> Vec<&str> {
+        headers.get_all(COOKIE).iter().map(|header| header.to_str().unwrap()).collect()
+    }
+
+    fn suffix() -> Suffix {
+        Suffix { token: Some(Token::default()), route: Some("n1".into()) }
     }
 
     #[test]
-    fn a_malformed_id_is_none() {
+    fn only_the_named_cookie_loses_its_end_over_several_headers_too() {
+        let id = Id::default();
+        let carried = format!("a=b~c.d; id={id}~{}", suffix());
+        let mut headers = cookies(&["theme=dark; xid=1~2.3", &carried]);
+        let taken = CookieConfig::default().take(&mut headers).unwrap();
+        assert_eq!(texts(&headers), ["theme=dark; xid=1~2.3", &format!("a=b~c.d; id={id}")]);
+        assert_eq!((taken.id(), taken.suffix()), (Some(id), Some(&suffix())));
+        let other = CookieConfig { name: "sid".into(), ..CookieConfig::default() };
+        assert!(other.take(&mut cookies(&[&carried])).is_none());
+    }
+
+    #[test]
+    fn a_bare_value_passes_as_it_came() {
+        let id = Id::default();
+        let header = format!("theme=dark;id={id};x");
+        let mut headers = cookies(&[&header]);
+        let taken = CookieConfig::default().take(&mut headers).unwrap();
+        assert_eq!(texts(&headers), [&header]);
+        assert_eq!((taken.id(), taken.suffix()), (Some(id), None));
+    }
+
+    #[test]
+    fn a_signed_value_keeps_all_but_the_end() {
+        let mut headers = cookies(&["id=c2lnbmF0dXJl%2B%3D~AbC.n1"]);
+        let taken = CookieConfig::default().take(&mut headers).unwrap();
+        assert_eq!(texts(&headers), ["id=c2lnbmF0dXJl%2B%3D"]);
+        assert_eq!(taken.id(), None);
+        assert!(taken.suffix().unwrap().token.is_none(), "AbC is no token");
+    }
+
+    #[test]
+    fn of_two_cookies_the_last_counts_and_both_lose_their_ends() {
+        let (first, last) = (Id::default(), Id::default());
+        let mut headers = cookies(&[&format!("id={first}~x.n1; id={last}~{}", suffix())]);
+        let taken = CookieConfig::default().take(&mut headers).unwrap();
+        assert_eq!(taken.id(), Some(last));
+        assert_eq!(texts(&headers), [&format!("id={first}; id={last}")]);
+    }
+
+    #[test]
+    fn what_tower_sessions_sets_gets_an_end_and_what_it_removes_does_not() {
+        let config = CookieConfig::default();
+        let with = |text: &str| config.with_suffix(&HeaderValue::try_from(text).unwrap(), &suffix());
+        assert_eq!(
+            with("id=abc; HttpOnly; Path=/").unwrap().to_str().unwrap(),
+            format!("id=abc~{}; HttpOnly; Path=/", suffix())
+        );
+        assert_eq!(with("id=; Path=/; Max-Age=0"), None);
+        assert_eq!(with("id=abc; Path=/; max-age=0"), None);
         let mut headers = HeaderMap::new();
-        headers.append(COOKIE, HeaderValue::from_static("id=bogus"));
-        assert_eq!(CookieConfig::default().session_id(&headers), None);
+        headers.append(SET_COOKIE, config.removal().unwrap());
+        assert_eq!(with(headers[SET_COOKIE].to_str().unwrap()), None);
     }
 }

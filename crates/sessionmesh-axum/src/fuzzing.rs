@@ -7,5 +7,5 @@ use crate::CookieConfig;
 
 /// The session id that a request carries.
 pub fn session_id(config: &CookieConfig, headers: &HeaderMap) -> Option<Id> {
-    config.session_id(headers)
+    config.take(&mut headers.clone())?.id()
 }

@@ -1,18 +1,21 @@
 //! The layer: a context around each request, and precise answers after it.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use sessionmesh::{AckLevel, Cluster};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use sessionmesh::{AckLevel, Cluster, Stale};
 use tower_layer::Layer;
 use tower_service::Service;
 use tower_sessions_sessionmesh_store::{Failure, RequestContext, SessionMeshStore};
 
 use crate::CookieConfig;
+use crate::cookie::Carried;
+use crate::suffix::{SEPARATOR, Suffix};
 
 /// Gives the writes of the request that the current task serves a level of their own.
 ///
@@ -25,22 +28,68 @@ pub fn set_level(level: AckLevel) -> bool {
     context.is_some()
 }
 
+/// Why the session that the current task serves is older than what its client has seen; `None` if it is not, or
+/// nothing has been loaded yet. See [`Stale`].
+pub fn stale() -> Option<Stale> {
+    RequestContext::current()?.stale()
+}
+
+/// Says why the session of an answer is older than what its client had seen: in one word, [`Stale::word`], or
+/// `garbled` if what it showed can't be read.
+pub const STALE_HEADER: HeaderName = HeaderName::from_static("sessionmesh-stale");
+
 /// Goes outside `SessionManagerLayer`. See the [crate](crate).
 #[derive(Clone, Debug)]
 pub struct SessionMeshLayer(Arc<Shared>);
 
-#[derive(Debug)]
+type Ignores = dyn Fn(&Uri) -> bool + Send + Sync;
+
+#[derive(Clone)]
 struct Shared {
     cluster: Cluster,
     store: SessionMeshStore,
     cookie: CookieConfig,
+    refuse_stale: bool,
+    ignores: Option<Arc<Ignores>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMeshLayer")
+            .field("cookie", &self.cookie)
+            .field("refuse_stale", &self.refuse_stale)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SessionMeshLayer {
     /// For the same store and cookie as the `SessionManagerLayer` inside. See
     /// [`session_layers`](crate::session_layers), which makes both.
     pub fn new(cluster: &Cluster, store: SessionMeshStore, cookie: CookieConfig) -> Self {
-        Self(Arc::new(Shared { cluster: cluster.clone(), store, cookie }))
+        let cluster = cluster.clone();
+        Self(Arc::new(Shared { cluster, store, cookie, refuse_stale: false, ignores: None }))
+    }
+
+    /// Answers 503 where a session older than what its client has seen would be served and marked. If nobody has
+    /// the rest any more ([`Stale::Gone`], [`Stale::Unknown`]) that is said once: the next request gets what there is.
+    #[must_use]
+    pub fn refuse_stale(mut self) -> Self {
+        Arc::make_mut(&mut self.0).refuse_stale = true;
+        self
+    }
+
+    /// Requests that need no session: they go in whether or not this node serves, load nothing before their handler,
+    /// and never change the cookie by being read.
+    ///
+    /// ```
+    /// # fn layer(layer: sessionmesh_axum::SessionMeshLayer) -> sessionmesh_axum::SessionMeshLayer {
+    /// layer.ignore(|uri| uri.path().starts_with("/static/") || uri.path().ends_with(".css"))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ignore(mut self, ignores: impl Fn(&Uri) -> bool + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).ignores = Some(Arc::new(ignores));
+        self
     }
 }
 
@@ -74,29 +123,38 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let shared = self.shared.clone();
         // The clone takes the place of the one that was polled ready.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
+            let carried = shared.cookie.take(request.headers_mut());
+            if shared.ignores.as_ref().is_some_and(|ignores| ignores(request.uri())) {
+                return inner.call(request).await;
+            }
             if let Err(reason) = shared.cluster.is_ready() {
                 return Ok(unavailable(&reason));
             }
             let context = RequestContext::new();
-            if let Some(id) = shared.cookie.session_id(request.headers())
-                && let Err(error) = shared.store.preload(&context, &id).await
+            if let Some(carried) = &carried
+                && let Err(failure) = shared.preload(&context, carried).await
             {
-                return Ok(unavailable(&error.to_string()));
+                let mut response = unavailable(&failure.to_string());
+                shared.conclude(&mut response, &context, Some(carried), Some(&failure));
+                return Ok(response);
             }
             let mut pending = PendingDelete { store: &shared.store, context: &context, armed: true };
             let response = context.clone().scope(inner.call(request)).await?;
             pending.armed = false;
             shared.store.finish(&context).await;
-            Ok(match context.failure() {
+            let failure = context.failure();
+            let mut response = match &failure {
                 None => response,
                 Some(failure) => shared.answer(response, failure),
-            })
+            };
+            shared.conclude(&mut response, &context, carried.as_ref(), failure.as_ref());
+            Ok(response)
         })
     }
 }
@@ -120,33 +178,107 @@ impl Drop for PendingDelete<'_> {
 }
 
 impl Shared {
-    fn answer<B: From<String>>(&self, response: Response<B>, failure: Failure) -> Response<B> {
+    /// Loads the session before the handler runs, if its id can be read.
+    async fn preload(&self, context: &RequestContext, carried: &Carried) -> Result<(), Failure> {
+        let id = carried.id();
+        if let Some(token) = carried.suffix().and_then(|suffix| suffix.token.clone()) {
+            context.set_seen(id.as_ref(), token, self.refuse_stale);
+        }
+        match &id {
+            Some(id) => self.store.preload(context, id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The answer to a request whose session could not be read or written.
+    fn answer<B: From<String>>(&self, response: Response<B>, failure: &Failure) -> Response<B> {
         let (mut parts, _) = response.into_parts();
-        let (status, body) = match failure {
-            Failure::Undecided(reason) => {
+        let mut body = failure.to_string();
+        parts.status = match failure {
+            Failure::Undecided(_) | Failure::Stale(_) => {
                 drop_cookie(&mut parts.headers, &self.cookie);
                 parts.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                (StatusCode::SERVICE_UNAVAILABLE, reason)
+                StatusCode::SERVICE_UNAVAILABLE
             }
             // The cookie that tower-sessions set stays: the write is kept.
-            Failure::LevelMissed(outcome) => (StatusCode::GATEWAY_TIMEOUT, outcome.to_string()),
+            Failure::LevelMissed(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::Ended => {
                 drop_cookie(&mut parts.headers, &self.cookie);
                 if let Some(removal) = self.cookie.removal() {
                     parts.headers.append(SET_COOKIE, removal);
                 }
-                (StatusCode::CONFLICT, "the session has ended".into())
+                StatusCode::CONFLICT
             }
-            Failure::OverLimit(reason) => (StatusCode::PAYLOAD_TOO_LARGE, reason),
+            Failure::OverLimit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             // The enum grows with the store.
             other => {
                 tracing::error!(failure = ?other, "session failure");
-                (StatusCode::INTERNAL_SERVER_ERROR, "the session could not be saved".into())
+                body = "the session could not be saved".into();
+                StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        parts.status = status;
         text(&mut parts.headers);
         Response::from_parts(parts, B::from(body + "\n"))
+    }
+
+    /// What the client has seen with this answer goes into its cookie.
+    fn conclude<B>(
+        &self,
+        response: &mut Response<B>,
+        context: &RequestContext,
+        carried: Option<&Carried>,
+        failure: Option<&Failure>,
+    ) {
+        let Some((id, token)) = context.session() else { return };
+        let shown = carried.and_then(Carried::suffix);
+        let garbled = shown.is_some_and(|suffix| suffix.token.is_none());
+        if let Some(word) = context.stale().map(Stale::word).or(garbled.then_some("garbled")) {
+            response.headers_mut().insert(STALE_HEADER, HeaderValue::from_static(word));
+        }
+        match failure {
+            None | Some(Failure::LevelMissed(_) | Failure::Stale(Stale::Gone | Stale::Unknown)) => {}
+            Some(_) => return,
+        }
+        let suffix = self.cookie.token.then(|| {
+            let route = self.cluster.route(&id, shown.and_then(|suffix| suffix.route.as_deref()));
+            Suffix { token: Some(token), route: Some(route.to_string()) }
+        });
+        let headers = response.headers_mut();
+        if headers.get_all(SET_COOKIE).iter().any(|header| self.cookie.is_set_by(header)) {
+            if let Some(suffix) = suffix {
+                add_suffix(headers, &self.cookie, &suffix);
+            }
+            return;
+        }
+        // Nothing was written: the value goes back with another end, unless the session has another id by now.
+        let Some(carried) = carried else { return };
+        let value = match suffix {
+            Some(suffix) => format!("{}{SEPARATOR}{suffix}", carried.inner()),
+            None => carried.inner().to_owned(),
+        };
+        let sessions = self.store.sessions();
+        if value == carried.value() || sessions.has_ended(&id) {
+            return;
+        }
+        let left = self.cookie.max_age.map(|most| {
+            let remaining = sessions.limits(&id).and_then(|limits| limits.remaining);
+            remaining.map_or(most, |remaining| remaining.min(most))
+        });
+        if let Some(header) = self.cookie.set(value, left) {
+            headers.append(SET_COOKIE, header);
+        }
+    }
+}
+
+fn add_suffix(headers: &mut HeaderMap, cookie: &CookieConfig, suffix: &Suffix) {
+    let with = |header: &HeaderValue| match cookie.is_set_by(header) {
+        true => cookie.with_suffix(header, suffix).unwrap_or_else(|| header.clone()),
+        false => header.clone(),
+    };
+    let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().map(with).collect();
+    headers.remove(SET_COOKIE);
+    for header in all {
+        headers.append(SET_COOKIE, header);
     }
 }
 

@@ -27,7 +27,9 @@ mod cookie;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod layer;
+mod suffix;
 
 pub use cookie::{CookieConfig, session_layers};
-pub use layer::{SessionMeshLayer, SessionMeshService, set_level};
+pub use layer::{STALE_HEADER, SessionMeshLayer, SessionMeshService, set_level, stale};
+pub use sessionmesh::Stale;
 pub use tower_sessions_sessionmesh_store::{Failure, RequestContext, SessionMeshStore};

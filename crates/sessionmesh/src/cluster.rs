@@ -21,6 +21,7 @@ use crate::host::Bound;
 use crate::mesh::{Mesh, Phase};
 use crate::net::heartbeat::{self, Beacons};
 use crate::net::{listener, seeds};
+use crate::peer::Peer;
 use crate::sessions::Sessions;
 use crate::stats::Stats;
 use crate::{expiry, host, strays};
@@ -274,6 +275,25 @@ impl Cluster {
             None => (boot == mesh.me.boot).then(|| mesh.me.name.clone()),
         };
         routes.view.holders(id).into_iter().filter_map(name).collect()
+    }
+
+    /// The name of a node that holds a session, for a balancer that follows it: the wanted one if it does, else
+    /// this node, else the first of the others.
+    pub fn route(&self, id: &SessionId, wanted: Option<&str>) -> NodeName {
+        let mesh = self.mesh();
+        let routes = mesh.routes.current();
+        let (me, view) = (&mesh.me, &routes.view);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != me.name.as_str()) {
+            let holder = |peer: &&Arc<Peer>| peer.name.as_str() == wanted && view.is_holder(id, peer.boot);
+            if let Some(peer) = routes.peers.iter().find(holder) {
+                return peer.name.clone();
+            }
+        }
+        if view.i_hold(id) {
+            return me.name.clone();
+        }
+        let first = view.holders(id).into_iter().find_map(|boot| routes.peer(boot));
+        first.map_or_else(|| me.name.clone(), |peer| peer.name.clone())
     }
 
     /// The other members. Empty after the node has stopped.

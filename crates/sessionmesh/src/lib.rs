@@ -63,6 +63,7 @@ pub use sessionmesh_core::replication::{AckLevel, Outcome};
 pub use sessionmesh_core::session::{
     Attributes, Change, ChangeError, End, EndCause, Limits, Name, Token, Version,
 };
+pub use sessionmesh_core::wire::NoToken;
 pub use sessionmesh_core::{BootId, DropCause, Event, NodeName, SessionId};
 pub use sessions::{Edit, Loaded, Sessions, Snapshot, Stale};
 pub use stats::{Counts, PeerStats, Placement, Rebalance, Stats};

@@ -94,11 +94,15 @@ impl Peer {
         stream.wake.notify_one();
     }
 
-    /// Sends a frame of a pass, behind all data; gives back its bytes.
-    pub(crate) fn send_bulk(&self, frame: Frame) -> u64 {
+    /// Sends a frame of a pass, behind all data, on the link that it is made on; gives back its bytes. On another
+    /// link it would be taken for one of a pass there.
+    pub(crate) fn send_bulk(&self, link: LinkId, frame: Frame) -> u64 {
         let frame = frame.encode();
         let bytes = frame.len() as u64;
         let mut stream = self.stream();
+        if stream.link != Some(link) {
+            return 0;
+        }
         stream.outbox.push_bulk(frame);
         stream.wake.notify_one();
         bytes

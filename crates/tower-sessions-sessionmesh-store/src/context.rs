@@ -3,8 +3,12 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::base::Base;
-use sessionmesh::{AckLevel, CommitError, Committed, LoadError, Outcome, SessionId, Snapshot, Token};
+use tower_sessions_core::session::Id;
+
+use crate::base::{Base, to_session_id};
+use sessionmesh::{
+    AckLevel, CommitError, Committed, LoadError, Loaded, Outcome, SessionId, Snapshot, Stale, Token,
+};
 
 tokio::task_local! {
     static CURRENT: RequestContext;
@@ -22,7 +26,12 @@ struct Inner {
     deleted: Vec<SessionId>,
     failure: Option<Failure>,
     outcome: Option<Outcome>,
-    token: Option<Token>,
+    /// What its client shows to have seen, of this session if that can be told.
+    seen: Option<(Option<SessionId>, Token)>,
+    stale: Option<Stale>,
+    refuses_stale: bool,
+    /// The session that was read or written last, and what the client has seen of it with the answer.
+    current: Option<(SessionId, Token)>,
     /// Of the last save in this request: a second one compares with it, not with what was loaded.
     base: Option<(SessionId, Base)>,
 }
@@ -33,6 +42,8 @@ struct Inner {
 pub enum Failure {
     /// It could not be decided whether the session exists, or the node does not serve. 503.
     Undecided(String),
+    /// Only an older state is here than the client has seen, and that was not to be shown. 503.
+    Stale(Stale),
     /// Too few holders had the write in time; it is kept and still sent. 504.
     LevelMissed(Outcome),
     /// The session had ended; nothing was written. 409.
@@ -41,6 +52,17 @@ pub enum Failure {
     OverLimit(String),
     /// Anything else; nothing was written. 500.
     Other(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Undecided(reason) | Self::OverLimit(reason) | Self::Other(reason) => f.write_str(reason),
+            Self::Stale(stale) => write!(f, "only an older state is here than this client has seen: {stale}"),
+            Self::LevelMissed(outcome) => outcome.fmt(f),
+            Self::Ended => f.write_str("the session has ended"),
+        }
+    }
 }
 
 impl Failure {
@@ -86,11 +108,44 @@ impl RequestContext {
         self.inner().level
     }
 
-    /// What a load of this id gave before the handler ran.
-    pub fn preload(&self, id: SessionId, snapshot: Option<Snapshot>) {
+    /// What the client shows to have seen. `id`: of which session, if its cookie is a plain one. `refuse`: a load
+    /// that can't give all of that is an error.
+    pub fn set_seen(&self, id: Option<&Id>, token: Token, refuse: bool) {
         let mut inner = self.inner();
-        inner.token = snapshot.as_ref().map(|snapshot| snapshot.token().clone());
-        inner.preloaded = Some((id, snapshot));
+        inner.seen = Some((id.map(to_session_id), token));
+        inner.refuses_stale = refuse;
+    }
+
+    /// What the client shows to have seen of a session.
+    pub(crate) fn seen(&self, id: &SessionId) -> Option<Token> {
+        let inner = self.inner();
+        let (of, token) = inner.seen.as_ref()?;
+        of.is_none_or(|of| of == *id).then(|| token.clone())
+    }
+
+    /// What a load of this id gave before the handler ran.
+    pub(crate) fn preload(&self, id: SessionId, loaded: Option<Loaded>) -> Result<(), Stale> {
+        let snapshot = self.take_in(loaded)?;
+        self.inner().preloaded = Some((id, snapshot));
+        Ok(())
+    }
+
+    /// Notes what a load gave; an error if the client must not be shown it.
+    fn take_in(&self, loaded: Option<Loaded>) -> Result<Option<Snapshot>, Stale> {
+        let mut inner = self.inner();
+        let Some(Loaded { snapshot, stale }) = loaded else {
+            inner.current = None;
+            return Ok(None);
+        };
+        inner.current = Some((snapshot.id(), snapshot.token().clone()));
+        inner.stale = inner.stale.or(stale);
+        match stale {
+            Some(stale) if inner.refuses_stale => {
+                inner.failure = Some(Failure::Stale(stale));
+                Err(stale)
+            }
+            _ => Ok(Some(snapshot)),
+        }
     }
 
     /// That, once: a second load in the same request must see what the first one's save wrote.
@@ -139,8 +194,8 @@ impl RequestContext {
         };
         if let Some(committed) = committed {
             inner.outcome = Some(committed.outcome);
-            if committed.token.is_some() {
-                inner.token.clone_from(&committed.token);
+            if let Some(token) = &committed.token {
+                inner.current = Some((committed.id, token.clone()));
             }
         }
         if let Err(error) = result {
@@ -148,11 +203,17 @@ impl RequestContext {
         }
     }
 
-    pub(crate) fn note_load(&self, result: &Result<Option<Snapshot>, LoadError>) {
-        let mut inner = self.inner();
+    pub(crate) fn note_load(
+        &self,
+        result: Result<Option<Loaded>, LoadError>,
+    ) -> Result<Option<Snapshot>, String> {
         match result {
-            Ok(snapshot) => inner.token = snapshot.as_ref().map(|snapshot| snapshot.token().clone()),
-            Err(error) => inner.failure = Some(Failure::Undecided(error.to_string())),
+            Ok(loaded) => self.take_in(loaded).map_err(|stale| Failure::Stale(stale).to_string()),
+            Err(error) => {
+                let reason = error.to_string();
+                self.inner().failure = Some(Failure::Undecided(reason.clone()));
+                Err(reason)
+            }
         }
     }
 
@@ -174,8 +235,13 @@ impl RequestContext {
         self.inner().outcome
     }
 
-    /// What the client has seen of the session that the request read or wrote last.
-    pub fn token(&self) -> Option<Token> {
-        self.inner().token.clone()
+    /// The session that the request read or wrote last, and what its client has seen of it with the answer.
+    pub fn session(&self) -> Option<(SessionId, Token)> {
+        self.inner().current.clone()
+    }
+
+    /// Why the client is not shown all that it has seen before, if so.
+    pub fn stale(&self) -> Option<Stale> {
+        self.inner().stale
     }
 }

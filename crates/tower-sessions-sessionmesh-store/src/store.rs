@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sessionmesh::{
-    AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, SessionId, Sessions, Snapshot,
-    Token,
+    AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, Loaded, SessionId, Sessions,
+    Snapshot,
 };
 use time::OffsetDateTime;
 use tower_sessions_core::ExpiredDeletion;
@@ -13,7 +13,7 @@ use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{Error, Result, SessionStore};
 
 use crate::base::{Base, attributes_of, data_of, to_id, to_session_id};
-use crate::context::RequestContext;
+use crate::context::{Failure, RequestContext};
 use crate::recent::{Last, Recent};
 
 /// The sessions of a cluster as a tower-sessions store. Cheap to clone.
@@ -45,12 +45,28 @@ impl SessionMeshStore {
     /// tell answers before anything is done.
     ///
     /// # Errors
-    /// It can't be told whether the session exists.
-    pub async fn preload(&self, context: &RequestContext, id: &Id) -> std::result::Result<(), LoadError> {
+    /// It can't be told whether the session exists, or only an older state is here than the client has seen and
+    /// that is not to be shown.
+    pub async fn preload(&self, context: &RequestContext, id: &Id) -> std::result::Result<(), Failure> {
         let id = to_session_id(id);
-        let snapshot = self.sessions.load(&id).await?;
-        context.preload(id, snapshot);
-        Ok(())
+        let loaded = self.load_seen(Some(context), &id).await;
+        let loaded = loaded.map_err(|error| Failure::Undecided(error.to_string()))?;
+        context.preload(id, loaded).map_err(Failure::Stale)
+    }
+
+    /// A session with all that its client has seen of it, if that can be had.
+    async fn load_seen(
+        &self,
+        context: Option<&RequestContext>,
+        id: &SessionId,
+    ) -> std::result::Result<Option<Loaded>, LoadError> {
+        match context.and_then(|context| context.seen(id)) {
+            Some(seen) => self.sessions.load_covering(id, &seen).await,
+            None => {
+                let snapshot = self.sessions.load(id).await?;
+                Ok(snapshot.map(|snapshot| Loaded { snapshot, stale: None }))
+            }
+        }
     }
 
     /// Destroys the session that a request deleted and gave no new id.
@@ -80,11 +96,11 @@ impl SessionMeshStore {
                 return Ok(preloaded);
             }
         }
-        let loaded = self.sessions.load(id).await;
-        if let Some(context) = context {
-            context.note_load(&loaded);
+        let loaded = self.load_seen(context, id).await;
+        match context {
+            Some(context) => context.note_load(loaded).map_err(backend),
+            None => loaded.map(|loaded| loaded.map(|loaded| loaded.snapshot)).map_err(backend),
         }
-        loaded.map_err(backend)
     }
 
     /// What became of a write, for tower-sessions and for the layer.
@@ -146,7 +162,10 @@ impl SessionMeshStore {
         }
         let concluded = Self::conclude(context, result);
         if let (Some(context), Ok(id)) = (context, &concluded) {
-            context.set_base(*id, Base::of(*id, context.token().as_ref().map(Token::version), &record.data));
+            context.set_base(
+                *id,
+                Base::of(*id, context.session().as_ref().map(|(_, token)| token.version()), &record.data),
+            );
         }
         concluded
     }
@@ -197,8 +216,9 @@ impl SessionStore for SessionMeshStore {
         let context = RequestContext::current();
         let id = self.begin(context.as_ref(), record).await?;
         record.id = to_id(id);
-        let token = context.and_then(|context| context.token());
-        Base::of(id, token.as_ref().map(Token::version), &record.data).insert(&mut record.data);
+        let current = context.and_then(|context| context.session());
+        Base::of(id, current.as_ref().map(|(_, token)| token.version()), &record.data)
+            .insert(&mut record.data);
         Ok(())
     }
 

@@ -17,8 +17,7 @@ use tower_sessions::session::Error;
 use crate::serve::Node;
 use crate::{admin, cart};
 
-pub(crate) fn router(node: Node, cookie_secure: bool) -> Router {
-    let cookie = CookieConfig { secure: cookie_secure, ..CookieConfig::default() };
+pub(crate) fn router(node: Node, cookie: CookieConfig) -> Router {
     let (mesh, sessions) = session_layers(&node.cluster, cookie);
     // `mesh` goes outside `sessions`: it is added last.
     Router::new()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sessionmesh::{Config, ConfigError};
+use sessionmesh_axum::CookieConfig;
 
 /// A web node with replicated sessions.
 #[derive(Clone, Debug, clap::Parser)]
@@ -65,6 +66,9 @@ pub struct Args {
     /// serves.
     #[arg(long, default_value = "auto", value_parser = ["auto", "true", "false"])]
     pub cookie_secure: String,
+    /// Without the token and the route in the session cookie: a read on another node than the last may be a moment old.
+    #[arg(long)]
+    pub no_token: bool,
     /// Ask the node that serves at --http whether it is ready, and exit: 0 if it is. For health checks in
     /// images that have no other program.
     #[arg(long)]
@@ -137,8 +141,12 @@ impl Args {
         Ok(config)
     }
 
-    /// Whether the session cookie is only for TLS.
-    pub fn is_cookie_secure(&self) -> bool {
-        self.cookie_secure == "true"
+    /// How the session cookie is set.
+    pub fn cookie(&self) -> CookieConfig {
+        CookieConfig {
+            secure: self.cookie_secure == "true",
+            token: !self.no_token,
+            ..CookieConfig::default()
+        }
     }
 }

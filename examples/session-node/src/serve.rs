@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     announce(&cluster, http);
 
     let node = Node { cluster: cluster.clone(), draining: Arc::default() };
-    let app = app::router(node.clone(), args.is_cookie_secure());
+    let app = app::router(node.clone(), args.cookie());
     let (close, mut closing) = watch::channel(false);
     let mut server = tokio::spawn(
         axum::serve(listener, app)

@@ -1,7 +1,7 @@
 //! Nodes that start, stop, and are looked into.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +37,12 @@ struct Inner {
     disturbed_at: Cell<Instant>,
     /// Of each host alone: when its node started, ended, stood still or went on.
     stirred_at: Vec<Cell<Instant>>,
+    /// How far each host's clock was stepped.
+    clocks_ms: Vec<Cell<i64>>,
     /// When a cable was changed.
     cables_at: Cell<Instant>,
+    /// Boots that have been in each other's view.
+    met: RefCell<BTreeSet<(BootId, BootId)>>,
     /// No cable is disturbed any more.
     healed: Cell<bool>,
 }
@@ -78,7 +82,9 @@ impl Run {
             lost_at: Cell::default(),
             disturbed_at: Cell::new(Instant::now()),
             stirred_at: (0..scenario.nodes).map(|_| Cell::new(Instant::now())).collect(),
+            clocks_ms: (0..scenario.nodes).map(|_| Cell::default()).collect(),
             cables_at: Cell::new(Instant::now()),
+            met: RefCell::default(),
             healed: Cell::default(),
         }));
         run.cables(|_, _, cable| *cable = run.cable());
@@ -155,6 +161,11 @@ impl Run {
         self.0.disturbed_at.set(Instant::now());
     }
 
+    /// Whether no node had come or gone since so long before a moment.
+    pub(crate) fn was_formed(&self, before: std::time::Duration, at: std::time::Duration) -> bool {
+        self.0.stirred_at.iter().all(|stirred| stirred.get().duration_since(self.0.begun) + before < at)
+    }
+
     /// Whether nothing was done to anybody but this host from so long before a moment on.
     pub(crate) fn was_quiet_but_for(
         &self,
@@ -183,6 +194,26 @@ impl Run {
             let cable = self.0.world.cable_of(from, to);
             cable.tcp_cut || cable.udp_cut || cable.bytes_per_s > 0
         })
+    }
+
+    /// Notes who sees whom.
+    pub(crate) fn note_meetings(&self) {
+        for node in self.nodes() {
+            let view = node.cluster.inspect().view;
+            self.0.met.borrow_mut().extend(view.into_iter().map(|other| (node.boot, other)));
+        }
+    }
+
+    /// Whether one of two nodes has ever seen the other.
+    pub(crate) fn have_met(&self, one: BootId, two: BootId) -> bool {
+        let met = self.0.met.borrow();
+        met.contains(&(one, two)) || met.contains(&(two, one))
+    }
+
+    /// Sets a host's clock to so much off.
+    pub(crate) fn step_clock_to(&self, host: HostId, to_ms: i64) {
+        let from_ms = self.0.clocks_ms[host].replace(to_ms);
+        self.host(host).step_clock(to_ms - from_ms);
     }
 
     /// From now on every cable does what it should.
@@ -316,10 +347,7 @@ impl Run {
         }
         self.stirred(host);
         self.0.lost_at.set(Some(Instant::now()));
-        if let Some(node) = node
-            && crashed
-        {
-            self.history(|history| history.crashed(node.boot));
+        if node.is_some() && crashed {
             self.lose();
         }
     }

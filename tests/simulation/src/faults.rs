@@ -53,9 +53,9 @@ pub(crate) async fn trouble(run: &Run, mut random: fastrand::Rng, most: usize) {
             13 => {
                 // An hour either way; but ends are aged by wall clocks, so less than a shortened horizon.
                 let most = (scenario.horizon.as_millis() as i64 / 4).min(3_600_000);
-                let by_ms = random.i64(-most..=most);
-                run.say(format_args!("host {host}: the clock steps by {by_ms} ms"));
-                run.host(host).step_clock(by_ms);
+                let to_ms = random.i64(-most..=most);
+                run.say(format_args!("host {host}: the clock steps to {to_ms} ms off"));
+                run.step_clock_to(host, to_ms);
                 run.host(host).drift_clock(random.i64(-200..=200));
                 run.count("clock steps");
             }

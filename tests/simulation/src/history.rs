@@ -79,8 +79,8 @@ pub(crate) struct Session {
     /// The last request that found it, by virtual time.
     pub(crate) accessed_at: Duration,
     pub(crate) created: Creation,
-    /// Its end, as nodes told their applications.
-    pub(crate) announced: Vec<(BootId, End)>,
+    /// Its end, as nodes told their applications, and when.
+    pub(crate) announced: Vec<(BootId, End, Duration)>,
 }
 
 impl Session {
@@ -151,7 +151,7 @@ impl Seen {
 pub(crate) struct History {
     next: OpId,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
-    crashed: BTreeSet<BootId>,
+    emptied: BTreeSet<BootId>,
     /// What was found wrong.
     pub(crate) violations: Vec<String>,
     /// Of these, not yet in the log.
@@ -179,13 +179,15 @@ impl History {
 
     /// A node has forgotten everything, ends too.
     pub(crate) fn emptied(&mut self, boot: BootId) {
+        self.emptied.insert(boot);
         for session in self.sessions.values_mut() {
             session.told_over.remove(&boot);
         }
     }
 
-    pub(crate) fn crashed(&mut self, boot: BootId) {
-        self.crashed.insert(boot);
+    /// The nodes that were on the smaller side of a cut longer than the horizon: what they had written may be gone.
+    pub(crate) fn emptied_nodes(&self) -> &BTreeSet<BootId> {
+        &self.emptied
     }
 
     /// Forgives what no live node has.

@@ -435,7 +435,10 @@ impl Node {
             DropCause::Left => member.view == Some(self.view.hash()),
             _ => false,
         };
-        if !told_all {
+        if told_all {
+            // A joiner may not have met it.
+            self.compare_with_joiners(now);
+        } else {
             self.compare_survivors(now);
         }
         self.publish(now);

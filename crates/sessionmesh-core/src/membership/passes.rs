@@ -55,6 +55,16 @@ impl Node {
         }
     }
 
+    /// What a member that is gone in good order had told this node, it may not have told those who join.
+    pub(super) fn compare_with_joiners(&mut self, now: Instant) {
+        for member in self.members.values_mut() {
+            if member.state == MemberState::Joining && member.pass == PassState::Done {
+                member.pass = PassState::Due;
+                member.next_pass_at = now;
+            }
+        }
+    }
+
     /// Another set of members is ready: other nodes hold some of the sessions now. Each two compare
     /// what both hold by now, and give each other what has become the other's.
     pub(super) fn compare_in_new_view(&mut self, now: Instant) {

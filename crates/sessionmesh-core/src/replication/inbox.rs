@@ -47,6 +47,11 @@ impl Inbox {
         }
     }
 
+    /// Whether any session waits for its rest.
+    pub fn is_incomplete(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
     /// The sessions that wait for their rest.
     pub fn incomplete(&self) -> Vec<SessionId> {
         self.partial.keys().copied().collect()

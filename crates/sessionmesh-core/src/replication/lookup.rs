@@ -270,8 +270,8 @@ impl LookUp {
             Here::Ended if told => Stage::Done(Verdict::Absent),
             // Made here and not sent before this node was paused: nobody else can know it.
             Here::Live if told && mine => Stage::Done(Verdict::Found { by_stray: false }),
-            // With nobody to ask, this node itself must be able to tell.
-            _ if told && (others > 0 || standpoint.settled || mutated!(DenialUnsettled)) => {
+            // If it is a holder, or there is nobody to ask, this node itself must be able to tell, too.
+            _ if told && (others > 0 && !mine || standpoint.settled || mutated!(DenialUnsettled)) => {
                 Stage::Done(Verdict::Absent)
             }
             _ if standpoint.view.mode() == Mode::AllPeers => self.pause(now),

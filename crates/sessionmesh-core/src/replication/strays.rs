@@ -29,6 +29,8 @@ struct Known<W> {
     /// Since when there is more here than what came from a holder or is waited for.
     unsent_since: Option<Instant>,
     waits: Vec<W>,
+    /// It was written here in this view.
+    is_written: bool,
     /// By a request; a copy that is used again and again is kept.
     used_at: Option<Instant>,
 }
@@ -48,9 +50,9 @@ impl<W> Default for Strays<W> {
 impl<W> Strays<W> {
     /// The view changed: what is known of copies elsewhere is void, and passes will tell.
     ///
-    /// Gives back the copies that must go now: a visitor's, with nothing of its own in them. If the
-    /// holders they came from are gone, they must not take their place: they may lack the newest writes,
-    /// or a logout.
+    /// Gives back the copies that must go now: of visitors who only read. If the holders they came from are gone,
+    /// they must not take their place: they may lack the newest writes, or a logout. What was written here stays:
+    /// the holders that have it may be others than those of this view.
     pub fn enter(&mut self, view: &View, is_everywhere: impl Fn(&W) -> bool) -> Vec<SessionId> {
         if self.view == view.serial() {
             return Vec::new();
@@ -58,7 +60,8 @@ impl<W> Strays<W> {
         self.view = view.serial();
         self.confirmed.clear();
         let known = core::mem::take(&mut self.known);
-        known.into_iter().filter(|(_, known)| known.is_clean(&is_everywhere)).map(|(id, _)| id).collect()
+        let goes = |known: &Known<W>| !known.is_written && known.is_clean(&is_everywhere);
+        known.into_iter().filter(|(_, known)| goes(known)).map(|(id, _)| id).collect()
     }
 
     /// Whether there is nothing in a visitor's copy that its holders do not have.
@@ -78,7 +81,12 @@ impl<W> Strays<W> {
 
     fn known_mut(&mut self, id: SessionId, now: Instant, fresh: bool) -> &mut Known<W> {
         let unsent_since = (!fresh).then_some(now);
-        self.known.entry(id).or_insert(Known { unsent_since, waits: Vec::new(), used_at: None })
+        self.known.entry(id).or_insert(Known {
+            unsent_since,
+            waits: Vec::new(),
+            is_written: false,
+            used_at: None,
+        })
     }
 
     /// A request loaded a session that is not held here. `fresh`: nothing of it was here before, and
@@ -100,6 +108,7 @@ impl<W> Strays<W> {
         let stale = self.view != view.serial();
         let known = self.known_mut(id, now, false);
         known.used_at = Some(now);
+        known.is_written = true;
         if stale {
             known.unsent_since.get_or_insert(now);
         }

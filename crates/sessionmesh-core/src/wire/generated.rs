@@ -668,3 +668,17 @@ impl FetchOutcome {
         }
     }
 }
+/// In pairs: the n-th stamp is the n-th boot's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Token {
+    /// Every write of a boot up to a stamp.
+    #[prost(fixed64, repeated, tag = "1")]
+    pub boots: ::prost::alloc::vec::Vec<u64>,
+    #[prost(fixed64, repeated, tag = "2")]
+    pub stamps: ::prost::alloc::vec::Vec<u64>,
+    /// Single writes beyond.
+    #[prost(fixed64, repeated, tag = "3")]
+    pub beyond_boots: ::prost::alloc::vec::Vec<u64>,
+    #[prost(fixed64, repeated, tag = "4")]
+    pub beyond_stamps: ::prost::alloc::vec::Vec<u64>,
+}

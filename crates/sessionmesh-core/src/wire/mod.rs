@@ -16,6 +16,7 @@ mod heartbeat;
 pub(crate) mod member_state;
 pub(crate) mod mode;
 mod probe;
+mod token;
 
 pub use auth::{ClusterKey, ClusterTag};
 pub use contact::{Contact, decode_address, encode_address};
@@ -29,6 +30,7 @@ pub use handshake::{
 };
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
 pub use probe::Probe;
+pub use token::NoToken;
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const PROTOCOL_VERSIONS: (u32, u32) = (1, 1);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::host::{READ_BYTES, TcpStream, WRITE_BYTES};
 use bytes::{Buf, BytesMut};
@@ -31,6 +32,8 @@ use crate::stats::{add, count};
 
 /// Pulls on their way at once; more sessions wait for the pass.
 const MAX_PULLS: usize = 4_096;
+/// Whether sessions of which only part has come are whole by now is looked at so often.
+const RECHECK: Duration = Duration::from_millis(250);
 
 enum Closed {
     /// By this node or the other.
@@ -70,6 +73,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         inbox: Inbox::new(),
         pulls: BTreeMap::new(),
         next_pull: u64::MAX / 2,
+        recheck_at: tokio::time::Instant::now(),
         sync: to_sync,
     };
     let closed = tokio::select! {
@@ -102,6 +106,7 @@ struct Link<'a> {
     /// Sessions asked for because a delta did not follow on what was here.
     pulls: BTreeMap<u64, SessionId>,
     next_pull: u64,
+    recheck_at: tokio::time::Instant,
     sync: mpsc::Sender<SyncInput>,
 }
 
@@ -121,6 +126,11 @@ impl Link<'_> {
                 }
                 ready = self.stream.writable(), if blocked => ready?,
                 () = self.wake.notified(), if !blocked => {}
+                // The rest may come from anybody.
+                () = tokio::time::sleep_until(self.recheck_at), if self.inbox.is_incomplete() => {
+                    self.complete_excepted();
+                    self.recheck_at = tokio::time::Instant::now() + RECHECK;
+                }
             }
         }
     }
@@ -282,14 +292,18 @@ impl Link<'_> {
         if matches!(&input, SyncInput::Reply(_))
             || matches!(&input, SyncInput::Request(request) if matches!(request.step, PassStep::Close | PassStep::Push(_)))
         {
-            // A pass may have completed sessions whose frames were excepted.
-            for id in self.inbox.incomplete() {
-                if self.mesh.table.read(&id, |record| record.is_some_and(|record| !record.is_partial())) {
-                    self.inbox.completed(&id);
-                }
-            }
+            self.complete_excepted();
         }
         // The task never waits for this link, so it always makes room.
         let _ = self.sync.send(input).await;
+    }
+
+    /// Acknowledges the frames that were excepted, of sessions that are whole by now.
+    fn complete_excepted(&mut self) {
+        for id in self.inbox.incomplete() {
+            if self.mesh.table.read(&id, |record| record.is_some_and(|record| !record.is_partial())) {
+                self.inbox.completed(&id);
+            }
+        }
     }
 }

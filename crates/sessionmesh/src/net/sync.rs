@@ -142,7 +142,7 @@ impl Sync {
         let Some(pass) = &mut self.driving else { return };
         while let Some(step) = pass.side.poll_request(&self.mesh.table, host::now()) {
             let request = PassRequest { pass: pass.number, view, step };
-            let bytes = self.peer.send_bulk(Frame::PassRequest(request));
+            let bytes = self.peer.send_bulk(self.link, Frame::PassRequest(request));
             add(&self.mesh.counters.pass_bytes_sent, bytes);
         }
     }
@@ -206,7 +206,7 @@ impl Sync {
         };
         let done = close && reply == ReplyStep::Done;
         let reply = PassReply { pass: number, view: self.view(), step: reply };
-        let bytes = self.peer.send_bulk(Frame::PassReply(reply));
+        let bytes = self.peer.send_bulk(self.link, Frame::PassReply(reply));
         add(&self.mesh.counters.pass_bytes_sent, bytes);
         if let Some(Pass { side, view, agreed, .. }) = self.answering.take_if(|_| done) {
             count(&self.mesh.counters.passes_answered);

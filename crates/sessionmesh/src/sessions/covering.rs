@@ -55,6 +55,12 @@ impl Stale {
     }
 }
 
+impl std::fmt::Display for Stale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 impl Sessions {
     /// Reads a session for a client that has seen this much of it, and notes the access. If this node has
     /// less, it asks the nodes that wrote the rest, then whoever else may have it, for `token_timeout` at

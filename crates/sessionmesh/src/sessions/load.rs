@@ -52,6 +52,11 @@ impl Sessions {
         Err(CommitError::Contended { attempts: ATTEMPTS })
     }
 
+    /// Whether this node knows that a session is over. Asks nobody.
+    pub fn has_ended(&self, id: &SessionId) -> bool {
+        self.mesh.table.read(id, |record| record.is_some_and(|record| record.end().is_some()))
+    }
+
     /// The own limits of a session that this node holds, as durations from now.
     pub fn limits(&self, id: &SessionId) -> Option<Limits> {
         let now = host::mono();

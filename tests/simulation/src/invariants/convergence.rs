@@ -36,6 +36,11 @@ pub(crate) fn lacks(run: &Run, count: usize, which: Copies) -> Option<String> {
         node.cluster.for_each_copy(|id, copy| copies.entry(*id).or_default().push((node, copy)));
     }
     for (id, copies) in copies {
+        let is_whole = copies.iter().any(|(_, copy)| !copy.partial);
+        if !is_whole && which == Copies::AtHome {
+            // Nobody has the rest: the part goes with the next sweep.
+            continue;
+        }
         // Of what has ended nobody needs the rest.
         let lacks =
             |copy: &Copy| copy.partial && copy.end.is_none() && (copy.belongs || which == Copies::All);

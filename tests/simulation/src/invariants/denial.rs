@@ -15,6 +15,7 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
             |copy: &Copy| is_live(copy) && !copy.idle_visit && copy.remaining > run.scenario().idle / 5;
         other.cluster.copy_of(id).is_some_and(|copy| stays(&copy))
             && !other.paused
+            && other.cluster.inspect().serving
             && view.contains(&other.boot)
             && other.cluster.inspect().view == view
             && run.is_connected(node.host, other.host)

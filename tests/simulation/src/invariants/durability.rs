@@ -74,7 +74,8 @@ pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, 
         let mut lost = Vec::new();
         for (id, session) in &history.sessions {
             let rested = now.saturating_sub(session.accessed_at);
-            let died = expired.contains(id) && run.has_lost_a_node_since(session.accessed_at);
+            let announced = session.announced.iter().any(|(_, end, _)| end.cause == EndCause::Expired);
+            let died = (announced || expired.contains(id)) && run.has_lost_a_node_since(session.accessed_at);
             if session.may_be_over || rested >= idle || died {
                 continue;
             }

@@ -14,8 +14,13 @@ pub(crate) fn check(run: &Run, id: &SessionId, boot: BootId, seen: &Seen, now: &
     run.count("reads with a token");
     let mut older = Vec::new();
     run.history(|history| {
+        let emptied = history.emptied_nodes().clone();
         let session = history.session(id);
         for (attribute, op) in &seen.writes {
+            let writer = op.and_then(|op| session.writes.get(&op)?.stamp).map(|stamp| stamp.boot);
+            if writer.is_some_and(|boot| emptied.contains(&boot)) {
+                continue;
+            }
             let there = now.get(attribute).and_then(|value| op_of(value));
             match (op, there) {
                 (Some(op), Some(there)) if ancestors(session, *op).contains(&there) => {

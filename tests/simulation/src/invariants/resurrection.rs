@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sessionmesh::{BootId, EndCause, SessionId};
 
-use crate::cluster::Run;
+use crate::cluster::{Node, Run};
 
 /// How long a logout takes at most to reach those who are connected.
 const REPLICATION: Duration = Duration::from_secs(1);
@@ -28,9 +28,23 @@ pub(crate) fn look(run: &Run) {
             });
         }
         for (id, boot) in back {
+            // Who has never met one that knew of the end was cut off from it for as long as it lives.
+            let told_over = &history.session(&id).told_over;
+            let stranger = |node: &Node| {
+                node.boot != boot
+                    && node.cluster.copy_of(&id).is_some_and(|copy| copy.end.is_none())
+                    && told_over.iter().any(|knew| !run.have_met(*knew, node.boot))
+            };
+            if long_cuts && nodes.iter().any(stranger) {
+                history.session(&id).told_over.clear();
+                continue;
+            }
             history.violated("resurrection", format_args!("{id:?} lives again on {boot}"));
         }
     });
+    if long_cuts {
+        run.note_meetings();
+    }
 }
 
 /// A node has served a session.

@@ -267,10 +267,13 @@ fn a_visitors_copy_does_not_outlive_the_view_unless_it_has_something_of_its_own(
     let mut strays = Strays::default();
     strays.enter(&two, everywhere);
     let wait = Wait::default();
-    for n in 1..=2 {
+    for n in 1..=3 {
         strays.visited(id(n), &two, true, Instant::ZERO);
     }
     strays.written(id(2), &two, wait, Instant::ZERO, everywhere);
+    // Those who hold it in this view have it, but do they in the next?
+    strays.written(id(3), &two, Rc::new(Cell::new(Some(true))), Instant::ZERO, everywhere);
+    assert!(strays.is_clean(&id(3), everywhere));
     assert!(strays.is_clean(&id(1), everywhere) && !strays.is_clean(&id(2), everywhere));
     let after = two.followed_by(seats(&[1]), Vec::new(), false);
     assert_eq!(strays.enter(&after, everywhere), [id(1)]);

@@ -102,6 +102,14 @@ struct State {
 struct Wall {
     offset_ms: i64,
     drift_ppm: i64,
+    /// Since when it drifts like that.
+    drifts_since: Instant,
+}
+
+impl Wall {
+    fn drifted_ms(&self) -> i64 {
+        (mono() - self.drifts_since).as_millis() as i64 * self.drift_ppm / 1_000_000
+    }
 }
 
 impl Host {
@@ -121,7 +129,7 @@ impl Host {
     pub(super) fn wall_ms(&self) -> u64 {
         let wall = self.state().wall;
         let since = (mono() - Instant::ZERO).as_millis() as i64;
-        let shown = EPOCH_MS as i64 + wall.offset_ms + since + since * wall.drift_ppm / 1_000_000;
+        let shown = EPOCH_MS as i64 + wall.offset_ms + since + wall.drifted_ms();
         shown.max(0) as u64
     }
 
@@ -147,7 +155,9 @@ impl Host {
 
     /// Lets the wall clock run fast (or slow), in millionths.
     pub fn drift_clock(&self, ppm: i64) {
-        self.state().wall.drift_ppm = ppm;
+        let wall = &mut self.state().wall;
+        wall.offset_ms += wall.drifted_ms();
+        (wall.drift_ppm, wall.drifts_since) = (ppm, mono());
     }
 
     /// Runs a task of the process on this host.

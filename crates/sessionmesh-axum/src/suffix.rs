@@ -1,0 +1,63 @@
+//! What this layer adds to the session cookie: `~<token>.<route>`.
+//!
+//! The route comes last and after the only dot, so that what balances on the end of a session id (httpd's and mod_jk's
+//! `stickysession`, a suffix match in nginx, HAProxy or Envoy) finds it.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sessionmesh::Token;
+
+/// Between what tower-sessions set and the rest. Not in any base64.
+pub(crate) const SEPARATOR: char = '~';
+const DOT: char = '.';
+
+/// The end of a session cookie's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Suffix {
+    /// `None`: there is one, and it can't be read.
+    pub(crate) token: Option<Token>,
+    /// A node's name, if it can be one.
+    pub(crate) route: Option<String>,
+}
+
+impl Suffix {
+    /// Of what follows the separator. A client may say anything.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (token, route) = text.split_once(DOT).unwrap_or((text, ""));
+        let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| Token::decode(&bytes).ok());
+        let is_name = sessionmesh::NodeName::new(route).is_ok();
+        Self { token, route: is_name.then(|| route.to_owned()) }
+    }
+}
+
+impl fmt::Display for Suffix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|token| BASE64_URL_SAFE_NO_PAD.encode(token.encode()));
+        write!(f, "{}{DOT}{}", token.unwrap_or_default(), self.route.as_deref().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sessionmesh::Version;
+
+    use super::*;
+
+    #[test]
+    fn a_suffix_comes_back_as_it_went() {
+        let suffix = Suffix { token: Some(Version::default().into()), route: Some("web-1_b".into()) };
+        assert_eq!(Suffix::parse(&suffix.to_string()), suffix);
+    }
+
+    #[test]
+    fn garbage_is_neither_token_nor_route() {
+        for text in ["", ".", "!!!.n1", "AbC", "AbC.", "a.b.c", "é.x"] {
+            let suffix = Suffix::parse(text);
+            let expected = (text == "!!!.n1").then(|| "n1".to_owned());
+            assert_eq!(suffix.route, expected, "{text}");
+            assert!(suffix.token.is_none() || text.is_empty() || text == ".", "{text}");
+        }
+    }
+}
