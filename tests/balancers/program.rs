@@ -85,10 +85,6 @@ impl Balancer {
             } else {
                 replace(&format!("10.77.0.{number}:8080"), node.http());
             }
-            if file == "nginx/sticky.conf" {
-                let ip = ip.replace('.', r"\.");
-                replace(&format!(r"10\.77\.0\.{number}:8080"), &format!("{ip}:{port}"));
-            }
         }
         if kind == Kind::Nginx {
             replace("pid /run/nginx.pid", &format!("pid {}/nginx.pid", dir.display()));

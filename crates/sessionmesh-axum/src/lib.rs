@@ -10,6 +10,12 @@
 //! | a change past a limit | 413, nothing written | kept |
 //! | too few holders had the write in time | 504 with `have of want`; it is kept and still sent | set |
 //!
+//! The cookie's value ends in `~<token>.<route>`, taken off again before tower-sessions sees it. The token says what the client
+//! has seen of its session, read or written: another node shows it no less, or says why with the header
+//! [`STALE_HEADER`] and to the handler by [`stale`], or answers 503 ([`SessionMeshLayer::refuse_stale`]). The route is the name
+//! of a node that holds the session, for balancers. An answer to a request that only read sets the cookie again if either
+//! changed; [`SessionMeshLayer::ignore`] leaves out what needs no session.
+//!
 //! `cycle_id` becomes one change of id, safe against a crash in between; [`set_level`] gives one
 //! request a level of its own.
 //!

@@ -283,16 +283,18 @@ impl Cluster {
         let mesh = self.mesh();
         let routes = mesh.routes.current();
         let (me, view) = (&mesh.me, &routes.view);
+        // One whose link is lost is about to be dropped.
+        let is_linked = |peer: &&Arc<Peer>| peer.outbox(|outbox| outbox.is_open());
         if let Some(wanted) = wanted.filter(|wanted| *wanted != me.name.as_str()) {
             let holder = |peer: &&Arc<Peer>| peer.name.as_str() == wanted && view.is_holder(id, peer.boot);
-            if let Some(peer) = routes.peers.iter().find(holder) {
+            if let Some(peer) = routes.peers.iter().find(holder).filter(is_linked) {
                 return peer.name.clone();
             }
         }
         if view.i_hold(id) {
             return me.name.clone();
         }
-        let first = view.holders(id).into_iter().find_map(|boot| routes.peer(boot));
+        let first = view.holders(id).into_iter().filter_map(|boot| routes.peer(boot)).find(is_linked);
         first.map_or_else(|| me.name.clone(), |peer| peer.name.clone())
     }
 
