@@ -24,7 +24,10 @@ pub fn heartbeat(data: &[u8]) {
         let again = Heartbeat::open(&key, &heartbeat.seal(&key));
         // Too long a list of members is cut when it is sent.
         if let Ok(again) = again {
-            assert_eq!((again.boot, again.counter, again.state), (heartbeat.boot, heartbeat.counter, heartbeat.state));
+            assert_eq!(
+                (again.boot, again.counter, again.state),
+                (heartbeat.boot, heartbeat.counter, heartbeat.state)
+            );
         }
     }
 }

@@ -38,8 +38,15 @@ pub fn cookie(data: &[u8]) {
             headers.append(COOKIE, value);
         }
     }
-    if let Some(id) = sessionmesh_axum::fuzzing::session_id(&CookieConfig::default(), &headers) {
-        let text = id.to_string();
-        assert!(headers.iter().any(|(_, value)| String::from_utf8_lossy(value.as_bytes()).contains(&text)));
+    let Some(carried) = sessionmesh_axum::fuzzing::take(&CookieConfig::default(), &mut headers) else {
+        return;
+    };
+    let sent = String::from_utf8_lossy(data);
+    if let Some(id) = carried.id {
+        assert!(sent.contains(&id.to_string()));
+    }
+    // What was taken off comes back as it was when it is put on again.
+    if let Some(suffix) = carried.suffix {
+        assert_eq!(sessionmesh_axum::fuzzing::parse(&suffix), suffix);
     }
 }

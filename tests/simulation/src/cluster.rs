@@ -231,6 +231,11 @@ impl Run {
         self.0.stirred_at[host].set(Instant::now());
     }
 
+    /// When a node was lost, or began to leave, or started empty, the last time.
+    pub(crate) fn lost_at(&self) -> std::time::Duration {
+        self.0.lost_at.get().map_or(std::time::Duration::ZERO, |at| at.duration_since(self.0.begun))
+    }
+
     /// Whether a node was lost after a moment.
     pub(crate) fn has_lost_a_node_since(&self, at: std::time::Duration) -> bool {
         self.0.lost_at.get().is_some_and(|lost_at| lost_at.duration_since(self.0.begun) >= at)

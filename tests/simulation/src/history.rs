@@ -76,6 +76,8 @@ pub(crate) struct Session {
     pub(crate) over_since: Option<Duration>,
     /// Boots that have told that it is over.
     pub(crate) told_over: BTreeSet<BootId>,
+    /// A node that had been cut off for longer than the horizon brought it back.
+    pub(crate) outlived_horizon: bool,
     /// The last request that found it, by virtual time.
     pub(crate) accessed_at: Duration,
     pub(crate) created: Creation,

@@ -139,8 +139,7 @@ async fn rest(stop: &RefCell<bool>, tabs: &mut Vec<JoinHandle<()>>) {
 /// Waits until all is as it must be, but not for ever. What leaves or was killed just before is started again.
 async fn settle(run: &Run) {
     // G4's two seconds, and what it takes to notice who is gone; then visitors' copies rest.
-    let in_time = run.elapsed() + Duration::from_secs(2) + run.scenario().drop_time * 3;
-    let at_last = in_time + Duration::from_secs(7);
+    let begun = run.elapsed();
     // What ends by idleness just now does so everywhere a moment later.
     let mut late_looks = 0;
     loop {
@@ -149,7 +148,10 @@ async fn settle(run: &Run) {
         resurrection::look(run);
         let lacks = |which| convergence::lacks(run, run.hosts(), which);
         let at_home = lacks(Copies::AtHome);
-        let until = if at_home.is_some() { in_time } else { at_last };
+        // After a long cut some start empty, and join anew.
+        let since = begun.max(run.lost_at()).min(begun + Duration::from_secs(10));
+        let in_time = since + Duration::from_secs(2) + run.scenario().drop_time * 3;
+        let until = if at_home.is_some() { in_time } else { in_time + Duration::from_secs(7) };
         let Some(lacks) = at_home.or_else(|| lacks(Copies::All)) else {
             return run.say("all is as it must be");
         };

@@ -149,7 +149,13 @@ impl Node {
         if self.state != MemberState::Ready {
             // A joiner must not carry sessions from one side of the cut to the other. The two sides
             // settle it among themselves; it waits, with empty hands if it has dealt with both.
-            let bridges = hello.forgotten.iter().any(|boot| self.members.contains_key(boot));
+            // Of several that start empty the lowest goes first: each is strange to that side as long as it is not
+            // admitted there, and they would wait for each other for ever.
+            let is_strange = |boot: &BootId| {
+                let member = self.members.get(boot);
+                member.is_some_and(|member| member.state != MemberState::Joining || *boot < self.me.boot)
+            };
+            let bridges = hello.forgotten.iter().any(is_strange);
             if bridges {
                 self.empty(hello, now);
             }

@@ -18,11 +18,13 @@ pub(crate) fn look(run: &Run) {
         let mut back = Vec::new();
         for node in &nodes {
             node.cluster.for_each_end(|id, end| {
-                let told_over = &mut history.session(id).told_over;
+                let session = history.session(id);
                 match end {
                     Some(EndCause::Destroyed) if long_cuts && node.cluster.is_unknown_end(id) => {}
-                    Some(EndCause::Destroyed) => _ = told_over.insert(node.boot),
-                    None if told_over.contains(&node.boot) => back.push((*id, node.boot)),
+                    Some(EndCause::Destroyed) => _ = session.told_over.insert(node.boot),
+                    None if session.told_over.contains(&node.boot) && !session.outlived_horizon => {
+                        back.push((*id, node.boot));
+                    }
                     _ => {}
                 }
             });
@@ -36,7 +38,7 @@ pub(crate) fn look(run: &Run) {
                     && told_over.iter().any(|knew| !run.have_met(*knew, node.boot))
             };
             if long_cuts && nodes.iter().any(stranger) {
-                history.session(&id).told_over.clear();
+                history.session(&id).outlived_horizon = true;
                 continue;
             }
             history.violated("resurrection", format_args!("{id:?} lives again on {boot}"));
@@ -71,7 +73,8 @@ fn seen(run: &Run, id: &SessionId, boot: BootId, what: &str) {
     // It may have forgotten everything since it was last heard.
     run.listen();
     run.history(|history| {
-        if history.session(id).told_over.contains(&boot) {
+        let session = history.session(id);
+        if session.told_over.contains(&boot) && !session.outlived_horizon {
             history.violated(
                 "resurrection",
                 format_args!("{id:?} {what} on {boot}, which knew that it is over"),
