@@ -41,6 +41,8 @@ struct Inner {
     clocks_ms: Vec<Cell<i64>>,
     /// When a cable was changed.
     cables_at: Cell<Instant>,
+    /// Boots that began to leave.
+    leaving: RefCell<BTreeSet<BootId>>,
     /// Boots that have been in each other's view.
     met: RefCell<BTreeSet<(BootId, BootId)>>,
     /// No cable is disturbed any more.
@@ -84,6 +86,7 @@ impl Run {
             stirred_at: (0..scenario.nodes).map(|_| Cell::new(Instant::now())).collect(),
             clocks_ms: (0..scenario.nodes).map(|_| Cell::default()).collect(),
             cables_at: Cell::new(Instant::now()),
+            leaving: RefCell::default(),
             met: RefCell::default(),
             healed: Cell::default(),
         }));
@@ -341,6 +344,14 @@ impl Run {
     pub(crate) fn set_leaving(&self, host: HostId) {
         self.stirred(host);
         self.0.lost_at.set(Some(Instant::now()));
+        let boot = self.node(host).map(|node| node.boot);
+        self.0.leaving.borrow_mut().extend(boot);
+    }
+
+    /// The nodes that stay: what one that leaves hears last it need not hand on.
+    fn staying(&self) -> Vec<Node> {
+        let leaving = self.0.leaving.borrow();
+        self.nodes().into_iter().filter(|node| !leaving.contains(&node.boot)).collect()
     }
 
     /// The node of a host is no more; `crashed`: what only it had is lost.
@@ -409,14 +420,14 @@ impl Run {
 
     /// After crashes: what no live node has any more is not to be asked for.
     pub(crate) fn lose(&self) {
-        let nodes = self.nodes();
+        let nodes = self.staying();
         let lost = self.history(|history| history.forgive(&nodes));
         self.count_many("writes lost with all their holders", lost as u64);
     }
 
     /// The same of one session: its answer may come from a node that died on the way.
     pub(crate) fn lose_of(&self, id: &SessionId) {
-        let nodes = self.nodes();
+        let nodes = self.staying();
         let lost = self.history(|history| history.forgive_of(id, &nodes));
         self.count_many("writes lost with all their holders", lost as u64);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sessionmesh::simulation::{Cable, HostId};
 
-use crate::cluster::Run;
+use crate::cluster::{Node, Run};
 
 /// Kinds of faults, the frequent ones several times.
 pub(crate) const FAULTS: u32 = 20;
@@ -182,6 +182,9 @@ fn leave(run: &Run, host: HostId) {
     let Some(node) = run.node(host).filter(|node| !node.paused) else { return };
     run.say(format_args!("host {host}: leaves"));
     run.set_leaving(host);
+    // What only it has ends with it, if it sees nobody who stays.
+    let sees_nobody = move |node: &Node| node.cluster.inspect().view.iter().all(|boot| *boot == node.boot);
+    let was_alone = sees_nobody(&node);
     let leaving = node.cluster.clone();
     let left = run.host(host).spawn(async move { leaving.leave().await });
     later(run, Duration::ZERO, async move |run: Run| {
@@ -190,7 +193,7 @@ fn leave(run: &Run, host: HostId) {
         run.say(format_args!("host {host}: has left, {left:?}"));
         run.count(if left.is_ok() { "leaves" } else { "leaves that gave up" });
         // The process ends.
-        let alone = node.cluster.inspect().view.is_empty();
+        let alone = was_alone || sees_nobody(&node);
         run.host(host).kill();
         // One that has left has handed everything over, if there was anybody.
         run.gone(host, left.is_err() || alone);

@@ -228,6 +228,8 @@ impl Node {
         // One that doubts compares with everybody itself.
         let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };
         let fresh = !self.members.contains_key(&boot);
+        let emptied = hello.state == MemberState::Joining
+            && self.members.get(&boot).is_some_and(|member| member.state == MemberState::Ready);
         let member = self.members.entry(boot).or_insert_with(|| Member {
             name: hello.name.clone(),
             address: hello.address,
@@ -271,6 +273,10 @@ impl Node {
             self.view = self.view.distrusted();
         }
         self.set_member_state(boot, hello.state, now);
+        if emptied {
+            // What it had told this node, it told nobody on the other side of its cut, and has no more.
+            self.compare_survivors(now);
+        }
         if fresh {
             self.publish(now);
             self.actions.push_back(Action::Tell(self.contacts()));
