@@ -66,6 +66,7 @@ in_both_modes! {
     with_the_token_off_its_end_is_taken_off_again
     signed_values_work_too
     ignored_paths_touch_nothing
+    a_read_does_not_make_the_cookie_last_longer
 }
 
 /// At `async`, with a browser's cookies, over four nodes.
@@ -224,6 +225,25 @@ async fn ignored_paths_touch_nothing(mode: &str) {
     eventually("the node serves no more", || async { nodes[1].is_ready().err() }).await;
     assert_eq!(ask(app.clone(), "/get", Some(&cookie)).await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(ask(app, "/static/style.css", Some(&cookie)).await.status, StatusCode::OK);
+}
+
+async fn a_read_does_not_make_the_cookie_last_longer(mode: &str) {
+    let (_net, nodes) = nodes(Net::seeds(), mode, 2).await;
+    let max_age = Some(Duration::from_secs(3_600));
+    let config = CookieConfig { secure: false, max_age, ..CookieConfig::default() };
+    let app = |node: &Cluster| {
+        let (mesh, sessions) = session_layers(node, config.clone());
+        super::routes().layer(sessions).layer(mesh)
+    };
+    let (one, two) = (app(&nodes[0]), app(&nodes[1]));
+    let cookie = ask(one.clone(), "/insert", None).await.cookie();
+    tokio::time::sleep(Duration::from_millis(1_100)).await; // Part of its time passes.
+    let other = cookie.replace(".n1", ".nobody");
+    let read = ask(two, "/get", Some(&other)).await;
+    let set = read.set_cookie().unwrap();
+    let left = set.split("Max-Age=").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+    let left: u64 = left.parse().unwrap();
+    assert!((3_500..3_600).contains(&left), "{set}");
 }
 
 /// A token as a cookie holds it.
