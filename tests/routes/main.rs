@@ -91,13 +91,6 @@ fn routes() -> Router {
             ),
         )
         .route(
-            "/wait/{ms}",
-            get(async |session: Session, path: axum::extract::Path<u64>| {
-                let _ = session.get_value("foo").await.unwrap();
-                tokio::time::sleep(Duration::from_millis(path.0)).await;
-            }),
-        )
-        .route(
             "/all",
             get(async |session: Session| {
                 let mut all = Vec::new();

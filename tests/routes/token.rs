@@ -1,5 +1,6 @@
 //! What the layer adds to the session cookie, and what comes of what clients show.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::routing::get;
@@ -8,10 +9,18 @@ use cluster_tests::{Net, eventually, in_both_modes};
 use http::StatusCode;
 use sessionmesh::{Cluster, Token};
 use sessionmesh_axum::{CookieConfig, STALE_HEADER, SessionMeshLayer, session_layers};
+use tokio::sync::Notify;
 use tower_sessions::Session;
 use tower_sessions::cookie::Key;
 
 use super::{Answer, ask};
+
+/// A page that has loaded its session, and ends when it is told to.
+#[derive(Default)]
+struct Held {
+    loaded: Notify,
+    end: Notify,
+}
 
 /// An application behind both layers.
 fn app(node: &Cluster, change: impl FnOnce(SessionMeshLayer) -> SessionMeshLayer) -> Router {
@@ -25,7 +34,15 @@ fn app(node: &Cluster, change: impl FnOnce(SessionMeshLayer) -> SessionMeshLayer
                 format!("{:?}", sessionmesh_axum::stale())
             }),
         )
-        .layer(Extension(std::sync::Arc::new(tokio::sync::Notify::new())))
+        .route(
+            "/held",
+            get(async |session: Session, held: Extension<Arc<Held>>| {
+                let value = session.get::<usize>("foo").await.unwrap();
+                held.loaded.notify_one();
+                held.end.notified().await;
+                format!("{value:?}")
+            }),
+        )
         .layer(sessions)
         .layer(change(mesh))
 }
@@ -166,15 +183,17 @@ async fn a_read_that_ends_after_a_login_does_not_bring_the_old_id_back(mode: &st
     let old = ask(apps[0].clone(), "/insert", None).await.cookie();
     ask(apps[1].clone(), "/set/a/1", Some(&old)).await;
     // The page began with the old id; its answer must not set it when the login has replaced it.
-    let slow = tokio::spawn(ask_owned(apps[0].clone(), "/wait/300", old.clone()));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let held = Arc::new(Held::default());
+    let page = apps[0].clone().layer(Extension(held.clone()));
+    // With a route that would have to be mended.
+    let cookie = old.replace(".n1", ".nobody");
+    let slow = tokio::spawn(async move { ask(page, "/held", Some(&cookie)).await });
+    held.loaded.notified().await;
     let login = ask(apps[1].clone(), "/cycle_id", Some(&old)).await;
     assert_ne!(id(&login.cookie()), id(&old));
-    assert_eq!(slow.await.unwrap().set_cookie(), None);
-}
-
-async fn ask_owned(app: Router, path: &'static str, cookie: String) -> Answer {
-    ask(app, path, Some(&cookie)).await
+    held.end.notify_one();
+    let slow = slow.await.unwrap();
+    assert_eq!((&*slow.body, slow.set_cookie()), ("Some(42)", None));
 }
 
 async fn with_the_token_off_its_end_is_taken_off_again(mode: &str) {

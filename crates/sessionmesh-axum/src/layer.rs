@@ -271,15 +271,9 @@ impl Shared {
 }
 
 fn add_suffix(headers: &mut HeaderMap, cookie: &CookieConfig, suffix: &Suffix) {
-    let with = |header: &HeaderValue| match cookie.is_set_by(header) {
-        true => cookie.with_suffix(header, suffix).unwrap_or_else(|| header.clone()),
-        false => header.clone(),
-    };
-    let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().map(with).collect();
-    headers.remove(SET_COOKIE);
-    for header in all {
-        headers.append(SET_COOKIE, header);
-    }
+    change_cookie(headers, cookie, |header| {
+        Some(cookie.with_suffix(header, suffix).unwrap_or_else(|| header.clone()))
+    });
 }
 
 fn text(headers: &mut HeaderMap) {
@@ -289,11 +283,23 @@ fn text(headers: &mut HeaderMap) {
 
 /// Takes out what tower-sessions said of the cookie.
 fn drop_cookie(headers: &mut HeaderMap, cookie: &CookieConfig) {
-    let others: Vec<HeaderValue> =
-        headers.get_all(SET_COOKIE).iter().filter(|header| !cookie.is_set_by(header)).cloned().collect();
+    change_cookie(headers, cookie, |_| None);
+}
+
+/// Puts something else, or nothing, in the place of each Set-Cookie header for the session cookie.
+fn change_cookie(
+    headers: &mut HeaderMap,
+    cookie: &CookieConfig,
+    change: impl Fn(&HeaderValue) -> Option<HeaderValue>,
+) {
+    let changed = |header: &HeaderValue| match cookie.is_set_by(header) {
+        true => change(header),
+        false => Some(header.clone()),
+    };
+    let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter_map(changed).collect();
     headers.remove(SET_COOKIE);
-    for other in others {
-        headers.append(SET_COOKIE, other);
+    for header in all {
+        headers.append(SET_COOKIE, header);
     }
 }
 

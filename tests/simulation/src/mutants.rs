@@ -31,6 +31,10 @@ pub(crate) fn report(jobs: usize, only: Option<&str>) -> ExitCode {
         }
     }
     choose(None);
+    if tried == 0 {
+        println!("FAILED: there is no mutant {}", only.unwrap_or_default());
+        return ExitCode::FAILURE;
+    }
     if missed.is_empty() {
         println!("all {tried} found");
         return ExitCode::SUCCESS;
