@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually};
-use sessionmesh::{AckLevel, BootId, Cluster, CommitError, MemberState, Mode, NodeName, SessionId};
+use sessionmesh::{
+    AckLevel, BootId, Cluster, CommitError, LoadError, MemberState, Mode, NodeName, SessionId,
+};
 use sessionmesh_core::wire::{
     Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES, Side,
 };
@@ -192,6 +194,75 @@ async fn a_flood_of_silent_connections_does_not_keep_members_out() {
     drop(idle);
     let joiner = target.net.node("n3").await;
     joiner.ready().await.unwrap();
+}
+
+/// As many as may be unproved at once are heard; one more is closed at the door, and counted.
+#[tokio::test]
+async fn the_last_connection_that_there_is_room_for_is_heard_and_the_next_is_not() {
+    let target = Target::on(Net::seeds().with("handshakes", "3").with("handshake_timeout", "5s")).await;
+    let node = &target.nodes[0];
+    let connect = async || TcpStream::connect(node.address()).await.unwrap();
+    let _silent = [connect().await, connect().await];
+    let mut third =
+        greet(node.address(), &target.key(), &Hello { probe: true, ..hello(66, (1, 1)) }).await.unwrap();
+    closed(&mut third).await;
+    assert_eq!(node.stats().counts.handshakes_over_limit, 0);
+    let _also_silent = connect().await;
+    let mut fourth = connect().await;
+    closed(&mut fourth).await;
+    assert_eq!(node.stats().counts.handshakes_over_limit, 1);
+    target.unharmed().await;
+}
+
+/// Slow, and in time; slow, and too late.
+#[tokio::test]
+async fn a_handshake_that_ends_within_its_time_counts_and_one_that_does_not_is_cut_off() {
+    let target = Target::on(Net::seeds().with("handshake_timeout", "2s")).await;
+    let node = &target.nodes[0];
+    let key = target.key();
+    let greeting = Handshake::new(Role::Dialer, [7; 24]).preamble(&key);
+    for (rest, in_time) in [(Duration::from_millis(1_000), true), (Duration::from_millis(3_000), false)] {
+        let mut stream = TcpStream::connect(node.address()).await.unwrap();
+        stream.write_all(&greeting[..greeting.len() - 1]).await.unwrap();
+        let mut answer = [0; PREAMBLE_BYTES];
+        // Nothing is said to one who has not finished the first word.
+        let early = tokio::time::timeout(rest, stream.read(&mut answer)).await;
+        assert_eq!(early.is_err(), in_time, "{early:?}");
+        if in_time {
+            stream.write_all(&greeting[greeting.len() - 1..]).await.unwrap();
+            stream.read_exact(&mut answer).await.unwrap();
+        } else {
+            assert_eq!(early.unwrap().unwrap_or(0), 0, "closed");
+        }
+    }
+    counted(node, "handshake failed: time-out").await;
+    target.unharmed().await;
+}
+
+/// One request may wait for other nodes; a second one is told at once that too many do.
+#[tokio::test]
+async fn the_last_look_up_that_there_is_room_for_waits_and_the_next_is_refused() {
+    let target = Target::on(Net::seeds().with("lookups", "1").with("fetch_timeout", "2s")).await;
+    let node = &target.nodes[0];
+    // A member that answers nothing.
+    let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    deaf.write_all(&Frame::Verdict(None).encode()).await.unwrap();
+    eventually("the deaf one is a member", || async {
+        node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
+    })
+    .await;
+    let sessions = node.sessions();
+    let unknown = SessionId::from_bytes([9; 16]);
+    let (first, second) = tokio::join!(sessions.load(&unknown), async {
+        eventually("the first waits", || async { (node.stats().counts.lookups > 0).then_some(()) }).await;
+        let begun = tokio::time::Instant::now();
+        (sessions.load(&SessionId::from_bytes([8; 16])).await, begun.elapsed())
+    });
+    assert!(matches!(first, Err(LoadError::Unavailable { .. })), "{first:?}");
+    assert!(matches!(second.0, Err(LoadError::Overloaded)), "{:?}", second.0);
+    assert!(second.1 < Duration::from_millis(500), "{:?}", second.1);
+    // There is room again.
+    assert!(!matches!(sessions.load(&unknown).await, Err(LoadError::Overloaded)));
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ async fn heartbeats_lost_while_connections_work_drop_nobody(lan: Lan) {
     println!("no heartbeat for 4 s (drop_time 1 s): {writes} writes at level all, every one acknowledged");
     for node in &cluster.nodes {
         node.sees(2).await;
-        assert_eq!(node.counter("members_dropped").await, 0);
+        assert_eq!(node.cause("member dropped").await, 0);
     }
 }
 
@@ -242,7 +242,7 @@ async fn a_tenth_of_all_frames_lost_drops_nobody_and_loses_nothing(lan: Lan) {
     }
     println!("{writes} writes at level all, each read on the next node; the slowest took {slowest:?}");
     for node in &cluster.nodes {
-        assert_eq!(node.counter("members_dropped").await, 0, "drop_time is ten heartbeats");
+        assert_eq!(node.cause("member dropped").await, 0, "drop_time is ten heartbeats");
     }
 }
 

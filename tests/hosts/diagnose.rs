@@ -81,7 +81,7 @@ async fn diagnose_finds_nothing_wrong_before_and_beside_nodes(lan: Lan) {
     }
     for node in &cluster.nodes {
         node.sees(1).await;
-        assert_eq!(node.counter("members_dropped").await, 0);
+        assert_eq!(node.cause("member dropped").await, 0);
         assert_eq!(node.cause("handshake failed").await + node.cause("heartbeat rejected").await, 0);
         assert!(node.counter("probes_answered").await > 0);
     }

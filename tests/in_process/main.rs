@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
 
+mod limits;
 mod tomcat;
 
 use std::time::Duration;

@@ -6,7 +6,6 @@ mod backup;
 mod bad_input;
 mod faults;
 mod life;
-mod movement;
 
 use cluster_tests::Processes;
 

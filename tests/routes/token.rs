@@ -79,6 +79,7 @@ in_both_modes! {
     the_route_names_a_holder_and_another_when_that_is_gone
     what_a_client_makes_up_costs_a_wait_and_no_more
     an_older_state_is_marked_or_refused_and_the_next_request_gets_what_there_is
+    a_session_that_is_lost_with_all_who_had_it_is_marked_and_one_that_was_ended_is_not
     a_read_that_ends_after_a_login_does_not_bring_the_old_id_back
     with_the_token_off_its_end_is_taken_off_again
     signed_values_work_too
@@ -175,6 +176,27 @@ async fn an_older_state_is_marked_or_refused_and_the_next_request_gets_what_ther
     assert_eq!((refused.status, stale(&refused)), (StatusCode::SERVICE_UNAVAILABLE, Some("unknown")));
     let again = ask(refuses, "/get", Some(&keep(&refused, &forged))).await;
     assert_eq!((again.status, stale(&again), &*again.body), (StatusCode::OK, None, "42"));
+}
+
+async fn a_session_that_is_lost_with_all_who_had_it_is_marked_and_one_that_was_ended_is_not(mode: &str) {
+    let (net, mut all) = nodes(Net::seeds(), mode, 2).await;
+    let lost = ask(plain(&all[0]), "/insert", None).await.cookie();
+    // No node that had them is left; the next one knows of none.
+    drop(all.drain(..));
+    let other = net.node("n9").await;
+    other.ready().await.unwrap();
+    for app in [plain(&other), app(&other, SessionMeshLayer::refuse_stale)] {
+        let answer = ask(app, "/get_value", Some(&lost)).await;
+        // Refusing would be for ever.
+        assert_eq!((answer.status, stale(&answer), &*answer.body), (StatusCode::OK, Some("gone"), "None"));
+    }
+    let (_net, all) = nodes(Net::seeds(), mode, 2).await;
+    let cookie = ask(plain(&all[0]), "/insert", None).await.cookie();
+    ask(plain(&all[0]), "/flush", Some(&cookie)).await;
+    for node in &all {
+        let answer = ask(plain(node), "/get_value", Some(&cookie)).await;
+        assert_eq!((stale(&answer), &*answer.body), (None, "None"));
+    }
 }
 
 async fn a_read_that_ends_after_a_login_does_not_bring_the_old_id_back(mode: &str) {

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test that can't go on says so and stops.
 
+mod figures;
 mod lan;
 mod load;
 mod net;
 mod process;
 
+pub use figures::{figure, figures};
 pub use lan::{Lan, Traffic, has};
-pub use load::{Load, User};
-pub use net::{Net, eventually};
+pub use load::{Load, Pace, Request, User, p99};
+pub use net::{Net, eventually, within};
 pub use process::{Answer, Browser, NodeProcess, Processes, Signal};
 
 /// Each story as two tests, one in each mode; the story gets the mode as the configuration names it.

@@ -6,11 +6,32 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::{Answer, Browser, NodeProcess};
 
 /// Attributes that each user writes in turn.
 const KEYS: usize = 40;
+
+/// How users work.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Between two requests of one user.
+    pub rest: Duration,
+    /// What each writes at once; a few bytes otherwise.
+    pub value_bytes: Option<usize>,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// When it was sent.
+    pub begun: Instant,
+    /// Until its answer was there, or that there is none.
+    pub took: Duration,
+    /// The answer's status.
+    pub status: Option<u16>,
+}
 
 /// Users, each with a session, who write on one node after the other as a balancer without stickiness
 /// sends them: to the next if one does not serve.
@@ -33,25 +54,31 @@ pub struct User {
     refusals: Vec<String>,
     /// Answers at which the session was gone.
     lost: usize,
+    requests: Vec<Request>,
 }
 
 impl Load {
     /// So many users, on these nodes.
     pub fn start(users: usize, nodes: &[&NodeProcess]) -> Self {
-        Self::on(users, nodes.iter().map(|node| node.url("")).collect())
+        Self::at(users, nodes, Pace::default())
+    }
+
+    /// So many users, on these nodes, who work like this.
+    pub fn at(users: usize, nodes: &[&NodeProcess], pace: Pace) -> Self {
+        Self::on(users, nodes.iter().map(|node| node.url("")).collect(), pace)
     }
 
     /// So many users, all through one balancer.
     pub fn through(users: usize, url: &str) -> Self {
-        Self::on(users, vec![url.into()])
+        Self::on(users, vec![url.into()], Pace::default())
     }
 
-    fn on(users: usize, urls: Vec<String>) -> Self {
+    fn on(users: usize, urls: Vec<String>, pace: Pace) -> Self {
         let nodes = Arc::new(RwLock::new(urls));
         let stop = Arc::new(AtomicBool::new(false));
         let client = Browser::new();
         let users = (0..users)
-            .map(|number| tokio::spawn(User::work(client.clone(), number, nodes.clone(), stop.clone())))
+            .map(|number| tokio::spawn(User::work(client.clone(), number, pace, nodes.clone(), stop.clone())))
             .collect();
         Self { nodes, stop, users }
     }
@@ -76,6 +103,7 @@ impl User {
     async fn work(
         browser: Browser,
         number: usize,
+        pace: Pace,
         nodes: Arc<RwLock<Vec<String>>>,
         stop: Arc<AtomicBool>,
     ) -> Self {
@@ -86,22 +114,31 @@ impl User {
             writes: 0,
             refusals: Vec::new(),
             lost: 0,
+            requests: Vec::new(),
         };
         let mut turn = number;
         while !stop.load(Ordering::Relaxed) {
             let nodes = nodes.read().unwrap().clone();
             turn += 1;
-            user.write(&nodes[turn % nodes.len()]).await;
+            user.write(&nodes[turn % nodes.len()], pace.value_bytes).await;
+            if !pace.rest.is_zero() {
+                tokio::time::sleep(pace.rest).await;
+            }
         }
         user
     }
 
-    async fn write(&mut self, node: &str) {
-        let key = format!("k{}", self.writes % KEYS);
+    async fn write(&mut self, node: &str, bytes: Option<usize>) {
+        // Few attributes if they are large: a session has its limit.
+        let key = format!("k{}", self.writes % if bytes.is_some() { 4 } else { KEYS });
         let value = format!("v{}", self.writes);
         let before = self.browser.id();
-        let answer = self.browser.try_post_to(node, &format!("/put?k={key}&v={value}")).await;
-        match answer.as_ref().map(|answer| answer.status) {
+        let padding = bytes.map(|bytes| format!("&n={bytes}")).unwrap_or_default();
+        let begun = Instant::now();
+        let answer = self.browser.try_post_to(node, &format!("/put?k={key}&v={value}{padding}")).await;
+        let status = answer.as_ref().map(|answer| answer.status);
+        self.requests.push(Request { begun, took: begun.elapsed(), status });
+        match status {
             Some(200) => {
                 self.acknowledged.insert(key.clone(), value);
                 self.unknown.remove(&key);
@@ -145,6 +182,11 @@ impl User {
         &self.refusals
     }
 
+    /// All requests, in their order.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
     /// Checks that everything acknowledged is there; says what is not.
     pub async fn check(&mut self, node: &NodeProcess) -> Vec<String> {
         let mut missing = Vec::new();
@@ -153,6 +195,8 @@ impl User {
         }
         for (key, value) in &self.acknowledged {
             let found = self.browser.value(node, key).await;
+            // Without the padding.
+            let found = found.map(|found| found.split(':').next().unwrap_or_default().to_owned());
             let later = self.unknown.get(key).cloned().unwrap_or_default();
             if found.as_ref() != Some(value) && !found.as_ref().is_some_and(|found| later.contains(found)) {
                 missing.push(format!("{key}: {found:?} instead of {value:?} (or {later:?})"));
@@ -160,4 +204,13 @@ impl User {
         }
         missing
     }
+}
+
+/// The 99th percentile and the number of the requests that began between two moments.
+pub fn p99(users: &[User], from: Instant, to: Instant) -> (Duration, usize) {
+    let requests = users.iter().flat_map(|user| &user.requests);
+    let within = requests.filter(|request| (from..to).contains(&request.begun));
+    let mut took: Vec<Duration> = within.map(|request| request.took).collect();
+    took.sort_unstable();
+    (took.get(took.len() * 99 / 100).copied().unwrap_or_default(), took.len())
 }

@@ -109,7 +109,16 @@ fn level() -> tracing_subscriber::filter::LevelFilter {
 }
 
 /// Asks again until there is an answer, for ten seconds at most.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    within(Duration::from_secs(10), what, probe).await
+}
+
+/// Asks again until there is an answer, for so long at most.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
     let waiting = async {
         loop {
             if let Some(answer) = probe().await {
@@ -118,8 +127,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe:
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(10), waiting).await {
+    match tokio::time::timeout(patience, waiting).await {
         Ok(answer) => answer,
-        Err(_) => panic!("waited 10 s in vain: {what}"),
+        Err(_) => panic!("waited {patience:?} in vain: {what}"),
     }
 }

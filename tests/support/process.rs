@@ -129,6 +129,19 @@ impl Processes {
         self.nodes.len() - 1
     }
 
+    /// Starts nodes that must come up, all in the same moment.
+    pub async fn start_together(&mut self, names: &[String]) {
+        let first = self.nodes.len();
+        let launched: Vec<(Child, &String, usize)> = names
+            .iter()
+            .zip(first..)
+            .map(|(name, host)| (self.command(name, host).spawn().unwrap(), name, host))
+            .collect();
+        for (child, name, host) in launched {
+            self.nodes.push(NodeProcess::announced(name, host, child).await);
+        }
+    }
+
     /// Starts a node that must fail, and gives back what it said.
     pub async fn start_failing(&self, name: &str, flags: &[&str]) -> String {
         let mut command = self.command(name, self.nodes.len());
@@ -207,7 +220,11 @@ impl Processes {
 
 impl NodeProcess {
     async fn launch(name: &str, host: usize, mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::announced(name, host, command.spawn().unwrap()).await
+    }
+
+    /// It says where it is.
+    async fn announced(name: &str, host: usize, mut child: Child) -> Self {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let said = tokio::time::timeout(Duration::from_secs(10), stdout.read_line(&mut line)).await;
@@ -237,6 +254,32 @@ impl NodeProcess {
     fn pid(&self) -> Pid {
         let pid = self.child.as_ref().and_then(Child::id).expect("the node runs");
         Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+    }
+
+    /// Bytes of memory that it has.
+    pub fn resident_bytes(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
+    }
+
+    /// Its thread of this name, as the system numbers threads.
+    pub fn thread(&self, name: &str) -> i32 {
+        let threads = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let named = |thread: &std::fs::DirEntry| {
+            let comm = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            // The system keeps fifteen characters.
+            !comm.trim().is_empty() && name.starts_with(comm.trim())
+        };
+        let mut threads = std::fs::read_dir(threads).unwrap().map(Result::unwrap);
+        let thread = threads.find(named).unwrap_or_else(|| panic!("{} has no thread {name}", self.name));
+        thread.file_name().to_string_lossy().parse().unwrap()
+    }
+
+    /// The process, as the system numbers them.
+    pub fn id(&self) -> i32 {
+        self.pid().as_raw_nonzero().get()
     }
 
     /// Sends the process a signal.
@@ -294,9 +337,10 @@ impl NodeProcess {
         reqwest::get(self.url(path)).await.ok()?.json().await.ok()
     }
 
-    /// A counter of its stats.
+    /// A counter of its stats; it must be one.
     pub async fn counter(&self, name: &str) -> u64 {
-        self.json("/stats").await.and_then(|stats| stats["counts"][name].as_u64()).unwrap_or_default()
+        let stats = self.json("/stats").await.unwrap();
+        stats["counts"][name].as_u64().unwrap_or_else(|| panic!("no counter is called {name}"))
     }
 
     /// How often something was counted by a cause that contains these words.

@@ -229,12 +229,13 @@ impl Shared {
         carried: Option<&Carried>,
         failure: Option<&Failure>,
     ) {
-        let Some((id, token)) = context.session() else { return };
+        let session = context.session();
         let shown = carried.and_then(Carried::suffix);
-        let garbled = shown.is_some_and(|suffix| suffix.token.is_none());
+        let garbled = session.is_some() && shown.is_some_and(|suffix| suffix.token.is_none());
         if let Some(word) = context.stale().map(Stale::word).or(garbled.then_some("garbled")) {
             response.headers_mut().insert(STALE_HEADER, HeaderValue::from_static(word));
         }
+        let Some((id, token)) = session else { return };
         match failure {
             None | Some(Failure::LevelMissed(_) | Failure::Stale(Stale::Gone | Stale::Unknown)) => {}
             Some(_) => return,

@@ -8,6 +8,7 @@ use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
 use sessionmesh_core::{BootId, Instant, SessionId, mutated};
 
+use crate::events::fault;
 use crate::host;
 use crate::mesh::Mesh;
 use crate::stats::{add, count};
@@ -167,6 +168,8 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
             });
         }
         add(&mesh.counters.ends_forgotten, excess as u64);
+        let more = "a session that ended within the horizon could be brought back by a node that was cut off";
+        fault(mesh, "ends forgotten", "max_ends", &format!("{excess} of them: {more}"));
     }
 }
 

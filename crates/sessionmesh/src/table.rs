@@ -26,8 +26,9 @@ type Part = DashMap<SessionId, Option<Record>, Hashing>;
 #[derive(Debug)]
 pub(crate) struct SessionTable {
     parts: Vec<Part>,
-    /// Kept, because counting would lock every shard.
+    /// Kept, because counting would lock every shard. The second, of those, are over.
     records: AtomicUsize,
+    ends: AtomicUsize,
     /// Ends of sessions that this node held once and handed on: whatever comes of them again, from a node
     /// that does not know, finds its end. Locked after a shard, never before.
     departed: Mutex<BTreeMap<SessionId, End>>,
@@ -41,6 +42,7 @@ impl SessionTable {
         Self {
             parts: (0..=LAST_PART).map(|_| part()).collect(),
             records: AtomicUsize::new(0),
+            ends: AtomicUsize::new(0),
             departed: Mutex::default(),
             departed_count: AtomicUsize::new(0),
         }
@@ -89,13 +91,30 @@ impl SessionTable {
         self.records.load(Ordering::Relaxed)
     }
 
+    /// Sessions, in part or whole.
+    pub(crate) fn sessions(&self) -> usize {
+        // Not of one moment, both.
+        self.len().saturating_sub(self.ends.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, before: (bool, bool), after: (bool, bool)) {
+        for (counter, before, after) in [(&self.records, before.0, after.0), (&self.ends, before.1, after.1)]
+        {
+            match (before, after) {
+                (false, true) => _ = counter.fetch_add(1, Ordering::Relaxed),
+                (true, false) => _ = counter.fetch_sub(1, Ordering::Relaxed),
+                _ => {}
+            }
+        }
+    }
+
     /// Drops everything.
     pub(crate) fn clear(&self) {
         self.departed().clear();
         self.departed_count.store(0, Ordering::Relaxed);
         for part in &self.parts {
-            part.retain(|_, _| {
-                self.records.fetch_sub(1, Ordering::Relaxed);
+            part.retain(|_, slot| {
+                self.count(kind(slot), kind(&None));
                 false
             });
         }
@@ -123,14 +142,20 @@ impl SessionTable {
     }
 }
 
+/// Whether there is a record, and one that is over.
+fn kind(slot: &Option<Record>) -> (bool, bool) {
+    (slot.is_some(), slot.as_ref().is_some_and(|record| record.end().is_some()))
+}
+
 impl Table for SessionTable {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Record>) -> R) -> R {
         match self.part(id).entry(*id) {
             Entry::Occupied(mut entry) => {
+                let before = kind(entry.get());
                 let result = f(entry.get_mut());
+                self.count(before, kind(entry.get()));
                 if entry.get().is_none() {
                     entry.remove();
-                    self.records.fetch_sub(1, Ordering::Relaxed);
                 }
                 result
             }
@@ -139,8 +164,8 @@ impl Table for SessionTable {
                 let mut slot = self.recalled(id);
                 let result = f(&mut slot);
                 if slot.is_some() {
+                    self.count(kind(&None), kind(&slot));
                     entry.insert(slot);
-                    self.records.fetch_add(1, Ordering::Relaxed);
                 }
                 result
             }
@@ -177,7 +202,7 @@ mod tests {
         }
         table.with(&SessionId::from_bytes([7; 16]), |slot| *slot = None);
         table.with(&SessionId::from_bytes([7; 16]), |_| ());
-        assert_eq!(table.len(), 255);
+        assert_eq!((table.len(), table.sessions()), (255, 0));
         let mut ids = Vec::new();
         table.for_each(|id, _| ids.push(*id));
         assert!(ids.is_sorted() && ids.len() == 255);

@@ -124,27 +124,24 @@ impl RequestContext {
     }
 
     /// What a load of this id gave before the handler ran.
-    pub(crate) fn preload(&self, id: SessionId, loaded: Option<Loaded>) -> Result<(), Stale> {
+    pub(crate) fn preload(&self, id: SessionId, loaded: Loaded) -> Result<(), Stale> {
         let snapshot = self.take_in(loaded)?;
         self.inner().preloaded = Some((id, snapshot));
         Ok(())
     }
 
     /// Notes what a load gave; an error if the client must not be shown it.
-    fn take_in(&self, loaded: Option<Loaded>) -> Result<Option<Snapshot>, Stale> {
+    fn take_in(&self, Loaded { snapshot, stale }: Loaded) -> Result<Option<Snapshot>, Stale> {
         let mut inner = self.inner();
-        let Some(Loaded { snapshot, stale }) = loaded else {
-            inner.current = None;
-            return Ok(None);
-        };
-        inner.current = Some((snapshot.id(), snapshot.token().clone()));
+        inner.current = snapshot.as_ref().map(|snapshot| (snapshot.id(), snapshot.token().clone()));
         inner.stale = inner.stale.or(stale);
         match stale {
-            Some(stale) if inner.refuses_stale => {
+            // To refuse what is gone for good would be to refuse it for ever.
+            Some(stale) if inner.refuses_stale && snapshot.is_some() => {
                 inner.failure = Some(Failure::Stale(stale));
                 Err(stale)
             }
-            _ => Ok(Some(snapshot)),
+            _ => Ok(snapshot),
         }
     }
 
@@ -203,10 +200,7 @@ impl RequestContext {
         }
     }
 
-    pub(crate) fn note_load(
-        &self,
-        result: Result<Option<Loaded>, LoadError>,
-    ) -> Result<Option<Snapshot>, String> {
+    pub(crate) fn note_load(&self, result: Result<Loaded, LoadError>) -> Result<Option<Snapshot>, String> {
         match result {
             Ok(loaded) => self.take_in(loaded).map_err(|stale| Failure::Stale(stale).to_string()),
             Err(error) => {

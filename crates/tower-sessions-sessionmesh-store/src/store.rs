@@ -59,12 +59,12 @@ impl SessionMeshStore {
         &self,
         context: Option<&RequestContext>,
         id: &SessionId,
-    ) -> std::result::Result<Option<Loaded>, LoadError> {
+    ) -> std::result::Result<Loaded, LoadError> {
         match context.and_then(|context| context.seen(id)) {
             Some(seen) => self.sessions.load_covering(id, &seen).await,
             None => {
                 let snapshot = self.sessions.load(id).await?;
-                Ok(snapshot.map(|snapshot| Loaded { snapshot, stale: None }))
+                Ok(Loaded { snapshot, stale: None })
             }
         }
     }
@@ -99,7 +99,7 @@ impl SessionMeshStore {
         let loaded = self.load_seen(context, id).await;
         match context {
             Some(context) => context.note_load(loaded).map_err(backend),
-            None => loaded.map(|loaded| loaded.map(|loaded| loaded.snapshot)).map_err(backend),
+            None => loaded.map(|loaded| loaded.snapshot).map_err(backend),
         }
     }
 

@@ -329,7 +329,7 @@ impl Tab {
             .await;
         let Answer::Said(said) = answer else { return };
         match said {
-            Ok(Some(Loaded { snapshot, stale })) => {
+            Ok(Loaded { snapshot: Some(snapshot), stale }) => {
                 self.run.count("reads");
                 if stale.is_some() {
                     self.run.count("reads marked stale");
@@ -344,7 +344,7 @@ impl Tab {
                     provenance::check(&self.run, &id, attribute, value);
                 }
             }
-            Ok(None) => self.denied(node, id),
+            Ok(Loaded { snapshot: None, .. }) => self.denied(node, id),
             Err(_) => self.run.count("requests refused"),
         }
     }

@@ -20,10 +20,11 @@ use crate::stats::count;
 const HEDGE: Duration = Duration::from_millis(5);
 
 /// A session, and whether it is all that its client has seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// What is served; its version is what the client has seen from now on.
-    pub snapshot: Snapshot,
+    /// What is served; its version is what the client has seen from now on. `None`: it never was, or has ended, and
+    /// every node that would know says so.
+    pub snapshot: Option<Snapshot>,
     /// Why the client has seen more than that; `None`: it has not.
     pub stale: Option<Stale>,
 }
@@ -34,7 +35,8 @@ pub struct Loaded {
 pub enum Stale {
     /// Whoever may have it did not answer within `token_timeout`: cut off, or dead and not yet dropped.
     Late,
-    /// A node wrote it that is gone, and nobody who is left has it.
+    /// A node wrote it that is gone, and nobody who is left has it. Or nobody has the session at all, nor knows of its
+    /// end: it was made up, or ended longer than `horizon` ago, or went with all who had it.
     Gone,
     /// No node that this one ever knew wrote it, or that node knows nothing of it: made up, or of another life
     /// of the cluster.
@@ -68,29 +70,37 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::load`].
-    pub async fn load_covering(&self, id: &SessionId, seen: &Token) -> Result<Option<Loaded>, LoadError> {
-        let Some(snapshot) = self.load(id).await? else { return Ok(None) };
-        if snapshot.covers(seen) {
-            return Ok(Some(Loaded { snapshot, stale: None }));
-        }
+    pub async fn load_covering(&self, id: &SessionId, seen: &Token) -> Result<Loaded, LoadError> {
         let mesh = &*self.mesh;
+        let Some(snapshot) = self.load(id).await? else {
+            // No state is older than its end. But if nobody knows of an end, it went with all who had it.
+            let is_lost = *seen != Token::default() && !self.has_ended(id);
+            return Ok(mesh.loaded(None, is_lost.then_some(Stale::Gone)));
+        };
+        if snapshot.covers(seen) {
+            return Ok(Loaded { snapshot: Some(snapshot), stale: None });
+        }
         count(&mesh.counters.token_waits);
         let stale = mesh.catch_up(&snapshot, seen).await;
         let snapshot = match mesh.local(id, false) {
             Local::Live(snapshot) => snapshot,
-            Local::Ended => return Ok(None),
+            Local::Ended => return Ok(Loaded::default()),
             // A visitor's copy that went meanwhile.
             Local::Unknown => snapshot,
         };
         let stale = if snapshot.covers(seen) { None } else { stale.or(Some(Stale::Late)) };
-        if let Some(stale) = stale {
-            mesh.counters.cause("stale", stale.word());
-        }
-        Ok(Some(Loaded { snapshot, stale }))
+        Ok(mesh.loaded(Some(snapshot), stale))
     }
 }
 
 impl Mesh {
+    fn loaded(&self, snapshot: Option<Snapshot>, stale: Option<Stale>) -> Loaded {
+        if let Some(stale) = stale {
+            self.counters.cause("stale", stale.word());
+        }
+        Loaded { snapshot, stale }
+    }
+
     /// Asks for what is missing; `None` if it came.
     async fn catch_up(&self, have: &Snapshot, seen: &Token) -> Option<Stale> {
         let Ok(_permit) = self.lookups.try_acquire() else { return Some(Stale::Overloaded) };

@@ -21,9 +21,7 @@ impl Sessions {
         let nothing = Attributes::default();
         let mut edit = Edit::new(&nothing);
         fill(&mut edit);
-        let created = self.create_with(edit.finish().1, self.level).await;
-        self.tell_created(&created);
-        created
+        self.create_from(edit.finish().1).await
     }
 
     /// Begins a session from a change, for adapters.
@@ -31,6 +29,7 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::create`].
     pub async fn create_from(&self, change: Change) -> Result<Committed, CommitError> {
+        self.check_room()?;
         let created = self.create_with(change, self.level).await;
         self.tell_created(&created);
         created
@@ -47,11 +46,6 @@ impl Sessions {
         let mesh = &*self.mesh;
         mesh.check_serving()?;
         self.check_alone(level)?;
-        let limit = mesh.config.max_sessions;
-        if mesh.table.len() >= limit {
-            count(&mesh.counters.over_limit);
-            return Err(CommitError::Full { limit });
-        }
         let change = self.with_absolute_end(change);
         let id = self.mint()?;
         let wait = AckWait::new(level, id);
@@ -60,6 +54,16 @@ impl Sessions {
         let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
             .inspect_err(|_| count(&mesh.counters.over_limit))?;
         self.finish(id, level, wait, Some(version)).await
+    }
+
+    /// Whether there is room for one more session. A change of id needs none: one comes and one goes.
+    fn check_room(&self) -> Result<(), CommitError> {
+        let (mesh, limit) = (&*self.mesh, self.mesh.config.max_sessions);
+        if mesh.table.sessions() >= limit {
+            count(&mesh.counters.over_limit);
+            return Err(CommitError::Full { limit });
+        }
+        Ok(())
     }
 
     /// The cluster's absolute limit binds from the session's beginning, through every change of id.

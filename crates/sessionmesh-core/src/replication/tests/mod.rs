@@ -8,8 +8,11 @@ mod strays;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use super::commit;
-use crate::replication::Table;
+use crate::Instant;
+use crate::replication::{Appended, Outbox, Table};
 use crate::session::{Change, Record};
 use mesh::{Mesh, Node, id};
 
@@ -78,6 +81,25 @@ fn a_peer_that_does_not_read_costs_bounded_memory_and_a_pass_mends_it() {
     mesh.pass(a, b);
     assert_eq!(a.ended_waits(b).len(), 200, "the pass brought what was waited for");
     mesh.assert_equal();
+}
+
+#[test]
+fn an_outbox_is_filled_to_its_limit_and_one_byte_more_cuts_the_stream() {
+    let frame = |bytes| Bytes::from(alloc::vec![0; bytes]);
+    let now = Instant::from_nanos(0);
+    for (last, appended) in [(10, Appended::Queued), (11, Appended::Discarded)] {
+        let mut outbox = Outbox::<()>::new(30);
+        outbox.open(now);
+        assert_eq!(outbox.append(&frame(20), None, now), Appended::Queued);
+        // What is no data has as much room of its own.
+        outbox.push_control(frame(30));
+        assert_eq!(outbox.append(&frame(last), None, now), appended);
+        outbox.push_control(frame(1));
+        let stats = outbox.stats();
+        let cut = u64::from(appended == Appended::Discarded);
+        assert_eq!((stats.overflows, stats.dropped_frames), (cut, 1));
+        assert_eq!(stats.queued_bytes, if cut == 1 { 0 } else { 30 });
+    }
 }
 
 #[test]
