@@ -39,7 +39,7 @@ struct Args {
     /// Only the mutant of this name.
     #[arg(long, requires = "mutants")]
     only: Option<String>,
-    /// Clusters of 8, 50 and 100 nodes instead: that they settle, and what they send.
+    /// Clusters of 8, 50, 100 and 200 nodes instead: that they settle, and what they send.
     #[arg(long)]
     scale: bool,
 }
@@ -61,7 +61,8 @@ pub(crate) fn main() -> ExitCode {
         return scale::report();
     }
     let Some(seed) = args.seed else {
-        return band::report(&Band { seeds: args.seeds, jobs, keep_going: args.keep_going, progress: true });
+        let keep_going = args.keep_going;
+        return band::report(&Band { seeds: args.seeds, and_kept: true, jobs, keep_going, progress: true });
     };
     if args.trace {
         tracing_subscriber::fmt()

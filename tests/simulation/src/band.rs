@@ -7,9 +7,10 @@ use std::io::{IsTerminal, Write as _};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kept::KEPT;
 use crate::run::{Verdict, play};
 
 /// What every band of so many seeds must have had.
@@ -57,6 +58,8 @@ const MUST_HAPPEN: [&str; 37] = [
 /// How a band is played.
 pub(crate) struct Band {
     pub(crate) seeds: Range<u64>,
+    /// Those that once failed before them.
+    pub(crate) and_kept: bool,
     pub(crate) jobs: usize,
     /// Past a violation too.
     pub(crate) keep_going: bool,
@@ -77,24 +80,25 @@ pub(crate) struct Outcome {
 impl Band {
     /// Plays it.
     pub(crate) fn play(&self) -> Outcome {
-        let (next, stop) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+        let kept = KEPT.map(|(seed, _)| seed).into_iter();
+        let kept = kept.filter(|seed| self.and_kept && !self.seeds.contains(seed));
+        let seeds: Vec<u64> = kept.chain(self.seeds.clone()).collect();
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let outcome = Mutex::new(Outcome::default());
         let begun = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..self.jobs {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.seeds.end {
-                            break;
-                        }
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(&seed) = seeds.get(number) else { break };
                         let verdict = play(seed, usize::MAX);
                         let mut outcome = outcome.lock().unwrap();
                         outcome.add(seed, verdict);
                         if !outcome.failed.is_empty() {
                             stop.store(!self.keep_going, Ordering::Relaxed);
                         }
-                        self.say_progress(&outcome, begun);
+                        self.say_progress(&outcome, seeds.len() as u64, begun);
                     }
                 });
             }
@@ -102,10 +106,9 @@ impl Band {
         outcome.into_inner().unwrap()
     }
 
-    fn say_progress(&self, outcome: &Outcome, begun: Instant) {
+    fn say_progress(&self, outcome: &Outcome, all: u64, begun: Instant) {
         let mut out = std::io::stderr();
         if self.progress && out.is_terminal() {
-            let all = self.seeds.end - self.seeds.start;
             let rate = outcome.played as f64 / begun.elapsed().as_secs_f64();
             let done = (outcome.played * 30 / all.max(1)) as usize;
             let left = Duration::from_secs_f64((all - outcome.played) as f64 / rate.max(0.001));
@@ -142,7 +145,7 @@ pub(crate) fn report(band: &Band) -> ExitCode {
     let took = begun.elapsed().as_secs_f64();
     let hours = outcome.simulated.as_secs_f64() / 3_600.0;
     println!(
-        "commit {}: {} seeds from {}, {hours:.1} simulated hours in {took:.1} s: {:.0} seeds and {:.2} hours a second",
+        "commit {}: {} seeds from {} and those kept, {hours:.1} simulated hours in {took:.1} s: {:.0} seeds and {:.2} hours a second",
         commit(),
         outcome.played,
         band.seeds.start,

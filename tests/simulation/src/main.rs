@@ -4,7 +4,7 @@
 //! cargo simulate --seeds 0..10000       # a band, on all cores
 //! cargo simulate --seed 4711 --log      # one, and everything that happened in it
 //! cargo simulate --mutants              # deliberate defects, and the seed that finds each
-//! cargo simulate --scale                # 8 to 100 nodes, and what each sends
+//! cargo simulate --scale                # 8 to 200 nodes, and what each sends
 //! ```
 //!
 //! | file | what |
@@ -17,6 +17,7 @@
 //! | `invariants` | what must hold, one a file |
 //! | `run` | one seed, from its beginning to its verdict |
 //! | `band` | many seeds |
+//! | `kept` | those that once failed |
 //! | `mutants` | deliberate defects, which must be found |
 //! | `scale` | large clusters |
 //! | `args` | the command line |
@@ -35,6 +36,8 @@ mod faults;
 mod history;
 #[cfg(sessionmesh_simulation)]
 mod invariants;
+#[cfg(sessionmesh_simulation)]
+mod kept;
 #[cfg(sessionmesh_simulation)]
 mod mutants;
 #[cfg(sessionmesh_simulation)]

@@ -18,7 +18,7 @@ pub(crate) fn report(jobs: usize, only: Option<&str>) -> ExitCode {
     for mutant in Mutant::ALL.iter().filter(wanted) {
         tried += 1;
         choose(Some(*mutant));
-        let band = Band { seeds: 0..MOST_SEEDS, jobs, keep_going: false, progress: false };
+        let band = Band { seeds: 0..MOST_SEEDS, and_kept: false, jobs, keep_going: false, progress: false };
         let outcome = band.play();
         let found = outcome.failed.first_key_value();
         let (seed, invariant) = found.map_or_else(

@@ -9,7 +9,7 @@ use crate::run::on_virtual_time;
 use crate::scenario::Scenario;
 
 /// How many nodes, and with how many seeds.
-const SIZES: [(usize, u64); 3] = [(8, 4), (50, 2), (100, 1)];
+const SIZES: [(usize, u64); 4] = [(8, 4), (50, 2), (100, 1), (200, 1)];
 const SESSIONS: usize = 2_000;
 /// How long traffic is counted, when nothing happens.
 const CALM: Duration = Duration::from_secs(60);

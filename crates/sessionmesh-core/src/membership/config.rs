@@ -69,9 +69,10 @@ impl MembershipConfig {
         self.frequency / 4
     }
 
-    /// How late a tick may be before the node doubts itself.
+    /// How late a tick may be before the node doubts itself: a third of `drop_time`, and 500 ms at most. Nobody
+    /// drops a node for so short a pause, yet what it would serve from memory is that old.
     pub fn lateness(&self) -> Duration {
-        self.drop_time / 3
+        (self.drop_time / 3).min(Duration::from_millis(500))
     }
 
     /// Checks the combination.

@@ -33,6 +33,7 @@ in_both_modes! {
     a_name_that_nobody_resolves_blocks_founding_and_one_that_does_not_exist_does_not
     a_killed_process_is_dropped_within_tens_of_milliseconds
     a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts
+    a_pause_of_half_a_second_is_doubted_and_a_shorter_one_is_not
     a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back
     a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers
     a_cut_drops_both_ways_and_a_heal_brings_everybody_back
@@ -144,6 +145,18 @@ fn a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts(mode: 
     world.run(Duration::from_millis(1_200));
     assert_eq!(world.members(0), ["n3"]);
     assert_eq!(world.dropped(0), [DropCause::Silent]);
+}
+
+fn a_pause_of_half_a_second_is_doubted_and_a_shorter_one_is_not(mode: Mode) {
+    for (late_ms, doubts) in [(499, false), (500, true)] {
+        let mut world = World::cluster(mode, 2);
+        let now = world.now;
+        let node = &mut world.processes[1].node;
+        node.handle_timeout(now);
+        let due = node.poll_timeout();
+        node.handle_timeout(due + Duration::from_millis(late_ms));
+        assert_eq!(node.is_doubting(), doubts, "{late_ms} ms late");
+    }
 }
 
 fn a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back(mode: Mode) {
