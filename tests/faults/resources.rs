@@ -21,6 +21,7 @@ pub(crate) fn stories(size: Size) -> Vec<Story> {
         size,
         full_table,
     ));
+    stories.extend(Story::both("resources::a_full_disk_behind_the_log_stops_nobody", size, full_disk));
     let failing = Story::both("resources::heartbeats_that_the_system_refuses_are_counted", size, no_buffers);
     stories.extend(failing.into_iter().map(|story| story.needs(no_strace.clone())));
     stories
@@ -132,6 +133,35 @@ async fn full_table(mode: &'static str, _size: Size) {
             "{refused} new sessions refused (503) and counted, {ROOM} sessions written and logged in all the same, none thrown out; a logout made room"
         ),
     );
+}
+
+/// ENOSPC on every line that is logged.
+async fn full_disk(mode: &'static str, _size: Size) {
+    let mut cluster = processes(mode).with("--ack=all").logging_to("/dev/full").start(2).await;
+    let mut browser = Browser::new();
+    let begun = Instant::now();
+    for n in 0..100 {
+        browser.put(&cluster.nodes[n % 2], "k", &n.to_string()).await;
+    }
+    let took = begun.elapsed();
+    cluster.start_one("n3").await;
+    cluster.formed().await;
+    assert_eq!(browser.value(&cluster.nodes[2], "k").await.as_deref(), Some("99"));
+    figure(
+        &format!("no room on the disk behind the log, {mode}"),
+        format!(
+            "100 writes at level all in {took:.1?}, a third node joined; nothing is kept on disk but logs"
+        ),
+    );
+    // What it says where it is, too.
+    let mut mute = cluster.command("n4", 3);
+    let mut child =
+        mute.stdout(std::fs::File::options().append(true).open("/dev/full").unwrap()).spawn().unwrap();
+    for node in &cluster.nodes {
+        node.sees(3).await;
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it serves all the same");
+    child.kill().await.unwrap();
 }
 
 /// ENOBUFS on every heartbeat: the links show that all live.

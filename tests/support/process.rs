@@ -1,6 +1,8 @@
 //! Nodes as processes, driven from outside.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,6 +30,7 @@ pub struct Processes {
     flags: Vec<String>,
     seeds: bool,
     lan: Option<Arc<Lan>>,
+    log: Option<PathBuf>,
     /// In the order in which they were started.
     pub nodes: Vec<NodeProcess>,
 }
@@ -55,6 +58,7 @@ impl Processes {
             flags: Vec::new(),
             seeds: false,
             lan: None,
+            log: None,
             nodes: Vec::new(),
         }
     }
@@ -70,6 +74,13 @@ impl Processes {
     #[must_use]
     pub fn with(mut self, flag: &str) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// Everything that the nodes log goes here, from the lowest level on.
+    #[must_use]
+    pub fn logging_to(mut self, path: &str) -> Self {
+        self.log = Some(path.into());
         self
     }
 
@@ -113,6 +124,9 @@ impl Processes {
         command.args(&self.flags).stdout(Stdio::piped()).kill_on_drop(true);
         let log = std::env::var("TEST_LOG").unwrap_or_else(|_| "error".into());
         command.env("RUST_LOG", log);
+        if let Some(path) = &self.log {
+            command.env("RUST_LOG", "trace").stderr(File::options().append(true).open(path).unwrap());
+        }
         command
     }
 

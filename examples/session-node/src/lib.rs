@@ -19,7 +19,7 @@ mod health;
 mod serve;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,7 +41,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "warn,sessionmesh=info,session_node=info".into());
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        // It would say on stderr that stderr can't be written, and panic: a full disk behind the log would
+        // end the node.
+        .log_internal_errors(false)
+        .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -52,8 +59,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr)]
 fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("session-node: {error}");
+    // If nobody can be told, the exit code says it.
+    let _ = writeln!(std::io::stderr(), "session-node: {error}");
     ExitCode::FAILURE
 }

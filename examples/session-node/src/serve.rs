@@ -1,5 +1,6 @@
 //! A node's life: start, serve, drain, leave.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,12 +81,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
 }
 
 /// One line for whoever started this node: where it is, now that the ports are known.
-#[allow(clippy::print_stdout)]
 fn announce(cluster: &Cluster, http: SocketAddr) {
     let address = cluster.address().to_string();
     let line =
         serde_json::json!({ "name": cluster.name().as_str(), "http": http.to_string(), "address": address });
-    println!("{line}");
+    // A full disk behind it is no reason not to serve.
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::warn!(%error, "nobody could be told where this node is");
+    }
 }
 
 /// SIGINT or SIGTERM.
