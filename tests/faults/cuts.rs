@@ -263,7 +263,7 @@ async fn transfer(lan: Arc<Lan>, mode: &'static str, size: Size) {
             Some(sent(&cluster.nodes[0]).await - before)
         })
         .await;
-        let passes_before = pass_bytes(&cluster).await;
+        let passes_before = cluster.sum("pass_bytes_sent").await;
         lan.mend();
         let healed = Instant::now();
         let copies = holders(mode, 5) as u64 * sessions;
@@ -277,7 +277,7 @@ async fn transfer(lan: Arc<Lan>, mode: &'static str, size: Size) {
         cluster.formed().await;
         cluster.settled().await;
         let settled = healed.elapsed();
-        let moved = pass_bytes(&cluster).await - passes_before;
+        let moved = cluster.sum("pass_bytes_sent").await - passes_before;
         let links = (LEFT.len() * RIGHT.len()) as u64;
         let bound = links * (3 * difference + (64 << 10));
         figure(
@@ -320,12 +320,4 @@ async fn sent(node: &NodeProcess) -> u64 {
     let stats = node.json("/stats").await.unwrap();
     let peers = stats["peers"].as_array().unwrap();
     peers.iter().map(|peer| peer["bytes_sent"].as_u64().unwrap()).max().unwrap_or_default()
-}
-
-async fn pass_bytes(cluster: &Processes) -> u64 {
-    let mut bytes = 0;
-    for node in &cluster.nodes {
-        bytes += node.counter("pass_bytes_sent").await;
-    }
-    bytes
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_tests::{Load, Pace, Processes, eventually, figure, p99};
+use cluster_tests::{Load, Pace, eventually, figure, p99};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -69,7 +69,7 @@ async fn strangers(mode: &'static str, size: Size) {
     }
     let (usual, _) = p99(&users, usual_from, usual_to);
     let (during, count) = p99(&users, flood_from, flood_to);
-    let dropped = dropped(&cluster).await;
+    let dropped = cluster.drops().await;
     let target = &cluster.nodes[0];
     figure(
         &format!("{idle} silent connections, {LORISES} slow and {LOUD} loud ones on the link port, {mode}"),
@@ -84,14 +84,6 @@ async fn strangers(mode: &'static str, size: Size) {
     );
     assert_eq!(dropped, 0);
     assert!(during <= 2 * usual + NOISE, "{during:?} is more than twice {usual:?}");
-}
-
-async fn dropped(cluster: &Processes) -> u64 {
-    let mut dropped = 0;
-    for node in &cluster.nodes {
-        dropped += node.cause("member dropped").await;
-    }
-    dropped
 }
 
 /// Says nothing; comes back when it is cut off.

@@ -45,10 +45,7 @@ async fn read_elsewhere(cluster: &Processes, story: &str, size: Size) {
             }
         }
     }
-    let mut waits = 0;
-    for node in &cluster.nodes {
-        waits += node.counter("token_waits").await;
-    }
+    let waits = cluster.sum("token_waits").await;
     figure(
         story,
         format!(

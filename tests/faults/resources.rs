@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cluster_tests::{Browser, Processes, eventually, figure, has};
+use cluster_tests::{Browser, eventually, figure, has};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -204,7 +204,7 @@ async fn no_buffers(mode: &'static str, size: Size) {
         (cluster.nodes[0].counter("heartbeats_sent").await > sent + 3).then_some(())
     })
     .await;
-    let dropped = dropped(&cluster).await;
+    let dropped = cluster.drops().await;
     figure(
         &format!("ENOBUFS on all heartbeats of a node for {} s, {mode}", time.as_secs()),
         format!("{failed} counted, {writes} writes at level all acknowledged, {dropped} members dropped"),
@@ -212,12 +212,4 @@ async fn no_buffers(mode: &'static str, size: Size) {
     assert!(failed > 0);
     assert_eq!(dropped, 0);
     assert_eq!(browser.value(&cluster.nodes[1], "k").await, Some(writes.to_string()));
-}
-
-async fn dropped(cluster: &Processes) -> u64 {
-    let mut dropped = 0;
-    for node in &cluster.nodes {
-        dropped += node.cause("member dropped").await;
-    }
-    dropped
 }

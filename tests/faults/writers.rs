@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cluster_tests::{Browser, Processes, eventually, figure};
+use cluster_tests::{Browser, eventually, figure};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ async fn twenty_at_once(mode: &'static str, size: Size) {
         assert!(own.iter().all(|value| *value == last), "{own:?}");
         // Each browser's own writes came one after the other.
         assert!(same.ends_with(&format!("-{last}")), "{same}");
-        let conflicts = conflicts(&cluster).await;
+        let conflicts = cluster.sum("conflicts").await;
         figure(
             &format!("20 parallel writers, {mode}, {level}"),
             format!(
@@ -79,12 +79,4 @@ async fn all_of(node: &cluster_tests::NodeProcess, browser: &Browser) -> Option<
         values.push((answer.status == 200).then_some(answer.body)?);
     }
     Some(values)
-}
-
-async fn conflicts(cluster: &Processes) -> u64 {
-    let mut conflicts = 0;
-    for node in &cluster.nodes {
-        conflicts += node.counter("conflicts").await;
-    }
-    conflicts
 }

@@ -220,6 +220,24 @@ impl Processes {
         copies
     }
 
+    /// A counter, summed over all nodes that run.
+    pub async fn sum(&self, counter: &str) -> u64 {
+        let mut sum = 0;
+        for node in self.running() {
+            sum += node.counter(counter).await;
+        }
+        sum
+    }
+
+    /// Members that were dropped, as all nodes that run count them.
+    pub async fn drops(&self) -> u64 {
+        let mut drops = 0;
+        for node in self.running() {
+            drops += node.cause("member dropped").await;
+        }
+        drops
+    }
+
     /// Waits until every node that runs has compared with all others since its members changed.
     pub async fn settled(&self) {
         for node in self.running() {

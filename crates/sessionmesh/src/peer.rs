@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sessionmesh_core::membership::{LinkId, MemberInfo};
@@ -12,7 +13,13 @@ use sessionmesh_core::{BootId, Instant, NodeName};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::ack::AckWait;
+use crate::host;
 use crate::net::sync::SyncInput;
+
+/// One who has not answered a question for so long is not waited for alone.
+pub(crate) const HEDGE: Duration = Duration::from_millis(5);
+/// For so long it is then asked after the others, unless it answers.
+const ASKED_LAST: Duration = Duration::from_secs(1);
 
 /// A member and the stream to it; lives as long as the membership, over several links.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ struct Stream {
 struct Fetches {
     next: u64,
     waiting: BTreeMap<u64, oneshot::Sender<FetchOutcome>>,
+    /// Since when it owes an answer.
+    owes_since: Option<Instant>,
 }
 
 /// What came from a peer.
@@ -136,6 +145,8 @@ impl Peer {
         let request = {
             let mut fetches = self.fetches();
             fetches.waiting.retain(|_, waiting| !waiting.is_closed());
+            let now = host::mono();
+            fetches.owes_since = fetches.owes_since.filter(|since| now - *since < ASKED_LAST).or(Some(now));
             fetches.next += 1;
             let request = fetches.next;
             fetches.waiting.insert(request, answer);
@@ -147,8 +158,18 @@ impl Peer {
 
     /// An answer came; whether anybody waits for it.
     pub(crate) fn fetched(&self, request: u64, outcome: FetchOutcome) -> bool {
-        let waiting = self.fetches().waiting.remove(&request);
+        let waiting = {
+            let mut fetches = self.fetches();
+            fetches.owes_since = None;
+            fetches.waiting.remove(&request)
+        };
         waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
+    }
+
+    /// Whether it has left a question unanswered for longer than others take.
+    pub(crate) fn is_slow(&self) -> bool {
+        let owes_since = self.fetches().owes_since;
+        owes_since.is_some_and(|since| (HEDGE..ASKED_LAST).contains(&(host::mono() - since)))
     }
 
     /// A link is up: the streams begin anew on it. Gives back what wakes its writer.
@@ -159,6 +180,7 @@ impl Peer {
         stream.wake = Arc::default();
         stream.outbox.open(now);
         self.traffic.links.fetch_add(1, Ordering::Relaxed);
+        self.fetches().owes_since = None;
         stream.wake.clone()
     }
 

@@ -1,7 +1,7 @@
 //! A request looks for a session that this node can't answer for from memory.
 //!
-//! The holders are asked first, one after the other in their order, the next if one takes long: each
-//! has the session, or can say that there is none. If they all answer and one of them can't tell (what
+//! The holders are asked first, one after the other in their order, the next if one takes long, and those that took
+//! long before at the end: each has the session, or can say that there is none. If they all answer and one of them can't tell (what
 //! it should hold has not been handed to it yet), all members are asked for copies that they no longer
 //! hold. Not to know is never "no": that takes the word of every holder.
 
@@ -34,6 +34,9 @@ pub struct Standpoint<'a> {
     pub view: &'a View,
     /// The members that can be asked, in whatever state, this node left out.
     pub members: &'a [BootId],
+    /// Of those, who has left a question unanswered: asked last, so that one that stands still costs one request
+    /// the wait for it, and not each.
+    pub slow: &'a [BootId],
     /// Whether it doubts what it holds.
     pub doubting: bool,
     /// Whether "not here" on this node is an answer about a session that it holds.
@@ -184,7 +187,8 @@ impl LookUp {
     }
 
     fn round(id: SessionId, standpoint: Standpoint<'_>, now: Instant) -> Holders {
-        let order = standpoint.view.holders(&id);
+        let mut order = standpoint.view.holders(&id);
+        order.sort_by_key(|boot| standpoint.slow.contains(boot));
         let others = order.iter().filter(|boot| !standpoint.view.is_me(**boot)).count();
         let holders = order.into_iter().map(|boot| (boot, true));
         let prospects = standpoint.view.prospects(&id).map(|boot| (boot, false));

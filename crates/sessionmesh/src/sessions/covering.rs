@@ -1,7 +1,5 @@
 //! Reading a session that a client has seen before: never an older state without saying so.
 
-use std::time::Duration;
-
 use sessionmesh_core::replication::{Table, fetch};
 use sessionmesh_core::session::{Record, SessionState, Token, Version};
 use sessionmesh_core::wire::{Fetch, FetchOutcome};
@@ -13,11 +11,9 @@ use super::{Sessions, Snapshot};
 use crate::error::LoadError;
 use crate::host;
 use crate::mesh::Mesh;
+use crate::peer::HEDGE;
 use crate::routes::RouteTable;
 use crate::stats::count;
-
-/// Who is named is asked at once; past this, whoever else may have it.
-const HEDGE: Duration = Duration::from_millis(5);
 
 /// A session, and whether it is all that its client has seen.
 #[derive(Clone, Debug, Default)]
@@ -120,7 +116,10 @@ impl Mesh {
         let mut answers = Answers::default();
         let mut waiting: Vec<BootId> = named.clone();
         let mut rest: Vec<BootId> = others(&routes, id).filter(|boot| !named.contains(boot)).collect();
-        let mut hedge_at = if named.is_empty() { host::mono() } else { host::mono() + HEDGE };
+        // Who is named is asked at once; past the hedge, whoever else may have it, and at once if those who are
+        // named owe answers.
+        let in_vain = named.iter().filter_map(|boot| routes.peer(*boot)).all(|peer| peer.is_slow());
+        let mut hedge_at = if in_vain { host::mono() } else { host::mono() + HEDGE };
         let mut number = 0;
         loop {
             if host::mono() >= hedge_at {

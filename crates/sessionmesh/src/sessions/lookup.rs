@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Table, Verdict};
@@ -16,12 +15,9 @@ use super::load::Local;
 use crate::error::LoadError;
 use crate::host;
 use crate::mesh::Mesh;
-use crate::peer::Peer;
+use crate::peer::{HEDGE, Peer};
 use crate::routes::RouteTable;
 use crate::stats::count;
-
-/// A holder that has not answered for so long is not waited for alone.
-const HEDGE: Duration = Duration::from_millis(5);
 
 impl Mesh {
     /// Asks the other holders, and decides with them. `access`: a request reads it.
@@ -72,9 +68,12 @@ impl Mesh {
         loop {
             let routes = self.routes.current();
             let members: Vec<BootId> = routes.peers.iter().map(|peer| peer.boot).collect();
+            let slow = routes.peers.iter().filter(|peer| peer.is_slow()).map(|peer| peer.boot);
+            let slow: Vec<BootId> = slow.collect();
             let standpoint = Standpoint {
                 view: &routes.view,
                 members: &members,
+                slow: &slow,
                 doubting: self.is_doubting(),
                 settled: self.is_settled_in(&routes.view),
             };

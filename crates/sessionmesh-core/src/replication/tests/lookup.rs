@@ -42,6 +42,8 @@ struct Member {
     settled: bool,
     doubting: bool,
     silent: bool,
+    /// Known to be silent.
+    slow: bool,
 }
 
 /// Five nodes that hold sessions in pairs.
@@ -66,6 +68,7 @@ impl World {
             settled: true,
             doubting: false,
             silent: false,
+            slow: false,
         };
         let now = Now { mono: Instant::from_nanos(1_000_000_000), wall_ms: 1_000 };
         Self { members: ready.map(member).into(), clock: HybridClock::new(), now }
@@ -111,9 +114,12 @@ impl World {
                     _ => Here::Unknown,
                 })
             };
+            let slow: Vec<BootId> =
+                self.members.iter().filter(|member| member.slow).map(|member| member.boot).collect();
             let standpoint = Standpoint {
                 view: &me.view,
                 members: &others,
+                slow: &slow,
                 doubting: me.doubting,
                 settled: me.settled && !me.doubting,
             };
@@ -327,6 +333,26 @@ fn a_logout_is_final_whoever_tells_of_it() {
     assert_eq!(world.look_up(1, id).0, Verdict::Absent, "though a live copy is left on n4");
 }
 
+/// Whoever asks it first waits for the hedge; the next does not, once it is known to say nothing.
+#[test]
+fn a_holder_that_has_left_a_question_unanswered_is_asked_last() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    world.put(2, id);
+    world.put(3, id);
+    assert_eq!(world.look_up(1, id).1, [2]);
+    world.member(2).silent = true;
+    let (verdict, asked, took) = world.look_up(1, id);
+    assert_eq!((verdict, asked, took >= TIMES.hedge), (FOUND, [2, 3].into(), true));
+    world.member(2).slow = true;
+    let (verdict, asked, took) = world.look_up(1, id);
+    assert_eq!((verdict, asked, took), (FOUND, [3].into(), Duration::ZERO));
+    // To deny takes its word all the same.
+    let unknown = (0..).map(super::mesh::id).filter(|other| *other != id);
+    let unknown = unknown.into_iter().find(|id| world.member(1).view.holders(id).contains(&boot(2))).unwrap();
+    assert!(matches!(world.look_up(1, unknown).0, Verdict::Undecided { .. }));
+}
+
 /// A visitor's copy may go at any time, also while two holders answer with what they have beyond it.
 #[test]
 fn differences_to_a_copy_that_is_gone_are_no_denial() {
@@ -343,7 +369,8 @@ fn differences_to_a_copy_that_is_gone_are_no_denial() {
     let here =
         || me.table.read(&id, |record| record.and_then(Record::live).map_or(Here::Unknown, |_| Here::Live));
     let members = [boot(2), boot(3)];
-    let standpoint = Standpoint { view: &me.view, members: &members, doubting: false, settled: true };
+    let standpoint =
+        Standpoint { view: &me.view, members: &members, slow: &[], doubting: false, settled: true };
     let mut lookup = LookUp::new(id, true, TIMES, now.mono);
     let mut asked = Vec::new();
     for wait in [Duration::ZERO, TIMES.hedge] {
