@@ -100,7 +100,11 @@ async fn play(mode: &str, level: &str, rounds: usize) -> Tally {
                     tally.acknowledged += 1;
                     tally.lost += 1;
                 }
-                (false, _) => tally.unanswered += 1,
+                (false, is_new) => {
+                    tally.unanswered += 1;
+                    // It may be there or not; what was there before must be.
+                    tally.lost += usize::from(!is_new && found != user.value);
+                }
             }
             if found.is_none() {
                 *user = User { browser: Browser::new(), value: None };

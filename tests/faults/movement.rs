@@ -64,7 +64,11 @@ async fn requests_while_sessions_move(size: Size) {
     let answer = Browser::new().post(&cluster.nodes[3], "/leave").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let left = (begun, Instant::now());
-    let users = load.stop().await;
+    let mut users = load.stop().await;
+    for user in &mut users {
+        let missing = user.check(&cluster.nodes[0]).await;
+        assert!(missing.is_empty(), "{missing:?}");
+    }
     let (usual_p99, _) = p99(&users, usual.0, usual.1);
     for (what, (from, to)) in [("usual", usual), ("join", joined), ("crash", crashed), ("leave", left)] {
         let (p99, count) = p99(&users, from, to);

@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use crate::{Size, Story, processes};
 
 pub(crate) fn stories(size: Size) -> Vec<Story> {
-    let no_strace =
-        (!has("strace")).then(|| "strace is not installed, so no system call can be made to fail".into());
+    let no_strace = if !has("strace") {
+        Some("strace is not installed, so no system call can be made to fail".into())
+    } else {
+        (!rustix::process::geteuid().is_root()).then(|| "to make system calls fail needs root".into())
+    };
     let mut stories =
         Story::both("resources::without_descriptors_members_go_on_and_one_joins_later", size, descriptors);
     stories.extend(Story::both(

@@ -242,7 +242,9 @@ async fn a_handshake_that_ends_within_its_time_counts_and_one_that_does_not_is_c
 /// One request may wait for other nodes; a second one is told at once that too many do.
 #[tokio::test]
 async fn the_last_look_up_that_there_is_room_for_waits_and_the_next_is_refused() {
-    let target = Target::on(Net::seeds().with("lookups", "1").with("fetch_timeout", "2s")).await;
+    // Shorter than the time after which the silent one is dropped.
+    let net = Net::seeds().with("lookups", "1").with("fetch_timeout", "1s").with("drop_time", "8s");
+    let target = Target::on(net).await;
     let node = &target.nodes[0];
     // A member that answers nothing.
     let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();

@@ -80,6 +80,7 @@ in_both_modes! {
     what_a_client_makes_up_costs_a_wait_and_no_more
     an_older_state_is_marked_or_refused_and_the_next_request_gets_what_there_is
     a_session_that_is_lost_with_all_who_had_it_is_marked_and_one_that_was_ended_is_not
+    a_session_past_its_time_is_not_marked_as_lost
     a_read_that_ends_after_a_login_does_not_bring_the_old_id_back
     with_the_token_off_its_end_is_taken_off_again
     signed_values_work_too
@@ -196,6 +197,20 @@ async fn a_session_that_is_lost_with_all_who_had_it_is_marked_and_one_that_was_e
     for node in &all {
         let answer = ask(plain(node), "/get_value", Some(&cookie)).await;
         assert_eq!((stale(&answer), &*answer.body), (None, "None"));
+    }
+}
+
+/// Also before the sweep has ended it.
+async fn a_session_past_its_time_is_not_marked_as_lost(mode: &str) {
+    let (_net, nodes) = nodes(Net::seeds().with("absolute", "500ms"), mode, 3).await;
+    let cookie = ask(plain(&nodes[0]), "/insert", None).await.cookie();
+    for node in &nodes {
+        let marked = eventually("it is over", || async {
+            let answer = ask(plain(node), "/get_value", Some(&cookie)).await;
+            (answer.body == "None").then(|| stale(&answer).map(str::to_owned))
+        })
+        .await;
+        assert_eq!(marked, None);
     }
 }
 

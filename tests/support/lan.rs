@@ -57,13 +57,24 @@ impl Lan {
     }
 
     /// Tells a story on a network with so many hosts.
-    pub fn story<F: Future<Output = ()>>(hosts: usize, story: impl FnOnce(Self) -> F) {
-        let switch = Namespace::make();
-        // Threads that this one starts, the runtime's, and processes are where it is.
-        switch.enter();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async { story(Self::lay(switch, hosts)).await });
+    pub fn story<F: Future<Output = ()>>(hosts: usize, story: impl FnOnce(Self) -> F + Send) {
+        // A thread of its own: it stays where it goes. Threads that it starts, the runtime's, and processes are there, too.
+        let told = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let switch = Namespace::make();
+                switch.enter();
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async { story(Self::lay(switch, hosts)).await });
+            });
+            thread.join()
+        });
+        if let Err(panic) = told {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     fn lay(switch: Namespace, hosts: usize) -> Self {

@@ -31,6 +31,7 @@ pub struct Processes {
     seeds: bool,
     lan: Option<Arc<Lan>>,
     log: Option<PathBuf>,
+    told: Option<Vec<String>>,
     /// In the order in which they were started.
     pub nodes: Vec<NodeProcess>,
 }
@@ -59,6 +60,7 @@ impl Processes {
             seeds: false,
             lan: None,
             log: None,
+            told: None,
             nodes: Vec::new(),
         }
     }
@@ -68,6 +70,11 @@ impl Processes {
     pub fn by_seeds(mut self) -> Self {
         self.seeds = true;
         self
+    }
+
+    /// From now on nodes are told of these only, not of all that were started before them.
+    pub fn tell_seeds(&mut self, addresses: Vec<String>) {
+        self.told = Some(addresses);
     }
 
     /// With a flag on every node.
@@ -112,8 +119,9 @@ impl Processes {
         command.args(["--set=join_wait=500ms", "--set=fetch_timeout=250ms"]);
         command.arg(format!("--set=cluster={}", self.cluster));
         if self.seeds {
-            let known: Vec<String> =
-                self.nodes.iter().map(|node| format!("--seed={}", node.address)).collect();
+            let all = || self.nodes.iter().map(|node| node.address.clone()).collect();
+            let known: Vec<String> = self.told.clone().unwrap_or_else(all);
+            let known: Vec<String> = known.iter().map(|address| format!("--seed={address}")).collect();
             command.args(if known.is_empty() { vec!["--seed=127.0.0.1:9".into()] } else { known });
         } else {
             command.arg("--multicast=228.0.0.4:45564");
@@ -290,9 +298,23 @@ impl NodeProcess {
 
     /// Bytes of memory that it has.
     pub fn resident_bytes(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it had since its peak was forgotten.
+    pub fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// From now on its peak is what it has now, which is given back.
+    pub fn forget_peak_bytes(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+        self.peak_bytes()
+    }
+
+    fn status_bytes(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
     }
 
@@ -377,8 +399,8 @@ impl NodeProcess {
 
     /// How often something was counted by a cause that contains these words.
     pub async fn cause(&self, words: &str) -> u64 {
-        let stats = self.json("/stats").await.unwrap_or_default();
-        let causes = stats["causes"].as_object().cloned().unwrap_or_default();
+        let stats = self.json("/stats").await.unwrap();
+        let causes = stats["causes"].as_object().unwrap().clone();
         causes.iter().filter(|(cause, _)| cause.contains(words)).filter_map(|(_, count)| count.as_u64()).sum()
     }
 }

@@ -34,8 +34,8 @@ pub fn stale() -> Option<Stale> {
     RequestContext::current()?.stale()
 }
 
-/// Says why the session of an answer is older than what its client had seen: in one word, [`Stale::word`], or
-/// `garbled` if what it showed can't be read.
+/// Says why the session of an answer is older than what its client had seen, or is gone with all who had it: in one word,
+/// [`Stale::word`], or `garbled` if what it showed can't be read.
 pub const STALE_HEADER: HeaderName = HeaderName::from_static("sessionmesh-stale");
 
 /// Goes outside `SessionManagerLayer`. See the [crate](crate).
@@ -71,7 +71,8 @@ impl SessionMeshLayer {
     }
 
     /// Answers 503 where a session older than what its client has seen would be served and marked. If nobody has
-    /// the rest any more ([`Stale::Gone`], [`Stale::Unknown`]) that is said once: the next request gets what there is.
+    /// the rest any more ([`Stale::Gone`], [`Stale::Unknown`]) that is said once: the next request gets what there is. A session that is gone as a whole is never refused: nothing
+    /// older is shown.
     #[must_use]
     pub fn refuse_stale(mut self) -> Self {
         Arc::make_mut(&mut self.0).refuse_stale = true;

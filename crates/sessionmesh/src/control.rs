@@ -146,6 +146,10 @@ impl Control {
                 break;
             }
         }
+        // A receiver that is just dropped may leave behind what is sent in the same moment, and whoever waits for the
+        // answer would wait for ever.
+        self.inputs.close();
+        while self.inputs.recv().await.is_some() {}
         self.shut_down();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
-use sessionmesh_core::{BootId, Instant, SessionId, mutated};
+use sessionmesh_core::{BootId, Hlc, Instant, SessionId, mutated};
 
 use crate::events::fault;
 use crate::host;
@@ -23,7 +23,7 @@ struct Found {
     unannounced: Vec<SessionId>,
     outworn: Vec<SessionId>,
     partial: Vec<SessionId>,
-    ends: Vec<(u64, SessionId)>,
+    ends: Vec<(Hlc, SessionId)>,
 }
 
 pub(crate) async fn watch(mesh: Arc<Mesh>) {
@@ -109,12 +109,13 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
             } else if !end.announced && view.am_first(id) {
                 found.unannounced.push(*id);
             }
-            found.ends.push((end.stamp.hlc.millis(), *id));
+            found.ends.push((end.stamp.hlc, *id));
         }
     });
     let partial = found.partial.iter().take(MAX_COMPLETED).copied().collect();
     act(mesh, found, forget_before, mono);
-    mesh.table.forget_departed(forget_before, mesh.config.max_ends);
+    let excess = mesh.table.forget_departed(forget_before, mesh.config.max_ends);
+    forgot_ends(mesh, excess);
     forget_unknown_ends(mesh, mono);
     partial
 }
@@ -167,6 +168,13 @@ fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
                 }
             });
         }
+        forgot_ends(mesh, excess);
+    }
+}
+
+/// Past `max_ends`.
+fn forgot_ends(mesh: &Mesh, excess: usize) {
+    if excess > 0 {
         add(&mesh.counters.ends_forgotten, excess as u64);
         let more = "a session that ended within the horizon could be brought back by a node that was cut off";
         fault(mesh, "ends forgotten", "max_ends", &format!("{excess} of them: {more}"));

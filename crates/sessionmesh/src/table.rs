@@ -63,8 +63,8 @@ impl SessionTable {
         }
     }
 
-    /// Forgets ends that departed, if they are older than this, and the oldest past so many.
-    pub(crate) fn forget_departed(&self, before_ms: u64, most: usize) {
+    /// Forgets ends that departed, if they are older than this, and the oldest past so many; how many of these.
+    pub(crate) fn forget_departed(&self, before_ms: u64, most: usize) -> usize {
         let mut departed = self.departed();
         departed.retain(|_, end| end.stamp.hlc.millis() >= before_ms);
         let excess = departed.len().saturating_sub(most);
@@ -76,6 +76,7 @@ impl SessionTable {
             }
         }
         self.departed_count.store(departed.len(), Ordering::Relaxed);
+        excess
     }
 
     /// What is known of a session that has no record here.
@@ -225,9 +226,9 @@ mod tests {
         assert_eq!((table.len(), table.read(&id, |record| record.is_some())), (0, false));
         assert!(table.with(&id, |slot| slot.as_ref().and_then(Record::end) == Some(end)));
         table.with(&id, |slot| table.depart(&id, slot));
-        table.forget_departed(50, 1);
+        assert_eq!(table.forget_departed(50, 1), 0);
         assert!(table.with(&id, |slot| slot.take().is_some()));
-        table.forget_departed(51, 1);
+        assert_eq!(table.forget_departed(51, 1), 0);
         assert!(table.with(&id, |slot| slot.is_none()));
     }
 }

@@ -160,7 +160,7 @@ options! {
         |config, key, value| { config.limits.attributes = in_range(key, value, 1, 65_536)?; Ok(()) };
     "name_bytes", "256", "Bytes of one attribute's name.",
         |config, key, value| { config.limits.name_bytes = in_range(key, value, 1, 4_096)?; Ok(()) };
-    "max_sessions", "10000000", "Sessions that this node may hold; past it, new ones are refused.",
+    "max_sessions", "10000000", "Sessions that this node may hold, ended ones left out; past it, new ones are refused, and logins past a tenth more.",
         |config, key, value| { config.max_sessions = in_range(key, value, 1, usize::MAX)?; Ok(()) };
     "max_ends", "1000000", "Ended sessions that are remembered; past it, the oldest are forgotten before the horizon.",
         |config, key, value| { config.max_ends = in_range(key, value, 1, usize::MAX)?; Ok(()) };

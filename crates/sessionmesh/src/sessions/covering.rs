@@ -70,7 +70,7 @@ impl Sessions {
         let mesh = &*self.mesh;
         let Some(snapshot) = self.load(id).await? else {
             // No state is older than its end. But if nobody knows of an end, it went with all who had it.
-            let is_lost = *seen != Token::default() && !self.has_ended(id);
+            let is_lost = *seen != Token::default() && matches!(mesh.local(id, false), Local::Unknown);
             return Ok(mesh.loaded(None, is_lost.then_some(Stale::Gone)));
         };
         if snapshot.covers(seen) {

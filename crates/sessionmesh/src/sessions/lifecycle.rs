@@ -29,8 +29,7 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::create`].
     pub async fn create_from(&self, change: Change) -> Result<Committed, CommitError> {
-        self.check_room()?;
-        let created = self.create_with(change, self.level).await;
+        let created = self.create_with(change, self.level, 0).await;
         self.tell_created(&created);
         created
     }
@@ -42,10 +41,17 @@ impl Sessions {
         }
     }
 
-    async fn create_with(&self, change: Change, level: AckLevel) -> Result<Committed, CommitError> {
+    /// `beyond`: so many more sessions than `max_sessions`.
+    async fn create_with(
+        &self,
+        change: Change,
+        level: AckLevel,
+        beyond: usize,
+    ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
         mesh.check_serving()?;
         self.check_alone(level)?;
+        self.check_room(beyond)?;
         let change = self.with_absolute_end(change);
         let id = self.mint()?;
         let wait = AckWait::new(level, id);
@@ -56,10 +62,9 @@ impl Sessions {
         self.finish(id, level, wait, Some(version)).await
     }
 
-    /// Whether there is room for one more session. A change of id needs none: one comes and one goes.
-    fn check_room(&self) -> Result<(), CommitError> {
+    fn check_room(&self, beyond: usize) -> Result<(), CommitError> {
         let (mesh, limit) = (&*self.mesh, self.mesh.config.max_sessions);
-        if mesh.table.sessions() >= limit {
+        if mesh.table.sessions() >= limit.saturating_add(beyond) {
             count(&mesh.counters.over_limit);
             return Err(CommitError::Full { limit });
         }
@@ -233,7 +238,10 @@ impl Sessions {
             change.limits.or(limits).map(|new| Limits { absolute, idle: new.idle.or(idle), ..new });
 
         let level = self.level.max(AckLevel::One);
-        let created = self.create_with(carried, level).await;
+        // Who is there logs in, though there is no room for others: one comes and one goes. In backup-only mode the one
+        // that goes may be on other nodes, and a request that is cut off may leave both, so this has an end, too.
+        let beyond = mesh.config.max_sessions / 10 + 1;
+        let created = self.create_with(carried, level, beyond).await;
         let (to, missed) = match created {
             Ok(committed) => (committed, false),
             Err(CommitError::LevelMissed(committed)) => (committed, true),

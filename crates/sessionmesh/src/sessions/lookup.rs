@@ -60,6 +60,12 @@ impl Mesh {
         let times = LookUpTimes { hedge: HEDGE, pause, limit: host::until(deadline) };
         let mut lookup = LookUp::new(*id, access, times, host::mono());
         let mut answers = Answers::default();
+        let routes = self.routes.current();
+        // Where all are asked at once, their order is nothing.
+        let slow: Vec<BootId> = match routes.view.mode() {
+            Mode::AllPeers => Vec::new(),
+            _ => routes.peers.iter().filter(|peer| peer.is_slow()).map(|peer| peer.boot).collect(),
+        };
         let here = || match self.local(id, false) {
             Local::Live(_) => Here::Live,
             Local::Ended => Here::Ended,
@@ -68,8 +74,6 @@ impl Mesh {
         loop {
             let routes = self.routes.current();
             let members: Vec<BootId> = routes.peers.iter().map(|peer| peer.boot).collect();
-            let slow = routes.peers.iter().filter(|peer| peer.is_slow()).map(|peer| peer.boot);
-            let slow: Vec<BootId> = slow.collect();
             let standpoint = Standpoint {
                 view: &routes.view,
                 members: &members,

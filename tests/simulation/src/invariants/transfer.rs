@@ -36,7 +36,6 @@ impl Before {
             node.cluster.for_each_encoded(|id, bytes, digest| _ = records.insert(*id, (bytes, digest)));
             (node.cluster.name().clone(), records)
         });
-        run.count("heals whose bytes were counted");
         Some(Self { at: run.elapsed(), sent: sent(run), records: records.collect() })
     }
 
@@ -46,6 +45,7 @@ impl Before {
         if run.has_lost_a_node_since(self.at) || run.nodes().len() != self.records.len() {
             return;
         }
+        run.count("heals whose bytes were counted");
         let since = sent(run).into_iter().map(|(boot, bytes)| bytes - self.sent.get(&boot).unwrap_or(&0));
         let (bytes, most): (u64, u64) = (since.sum(), self.most(run));
         if bytes > most {
@@ -62,6 +62,7 @@ impl Before {
         for id in self.records.iter().flat_map(|(_, records)| records.keys()) {
             holders.entry(*id).or_insert_with(|| run.host(node.host).run(|| node.cluster.holders(id)));
         }
+        let offer = if run.scenario().backup_only { OFFER_BYTES } else { 0 };
         let mut most = 0;
         for (index, (one, here)) in self.records.iter().enumerate() {
             for (two, there) in &self.records[index + 1..] {
@@ -78,7 +79,7 @@ impl Before {
                                 OFFER_BYTES
                             }
                         }
-                        (a, b) => TIMES * a.map_or(0, |a| a.0).max(b.map_or(0, |b| b.0)) + OFFER_BYTES,
+                        (a, b) => TIMES * a.map_or(0, |a| a.0).max(b.map_or(0, |b| b.0)) + offer,
                     }
                 };
                 most += ids.into_iter().map(cost).sum::<usize>() + SLACK_BYTES;
