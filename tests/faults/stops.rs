@@ -129,7 +129,8 @@ async fn for_so_long(mode: &'static str, stop: Duration, size: Size) {
     assert!(during <= 2 * usual + noise, "{during:?} is more than twice {usual:?}");
     assert!(grown.iter().all(|grown| *grown <= GROWTH_BYTES), "{grown:?}");
     assert!(most_waiting <= 2 * OUTBOX_BYTES, "{most_waiting}");
-    assert!(overflows > 0, "more was written than may wait");
+    // In the quick size it is dropped before that much was written.
+    assert!(size == Size::Quick || overflows > 0, "more was written than may wait");
 }
 
 /// Writes a number that grows, each 20 ms, for so long.
