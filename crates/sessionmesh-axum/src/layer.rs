@@ -71,8 +71,8 @@ impl SessionMeshLayer {
     }
 
     /// Answers 503 where a session older than what its client has seen would be served and marked. If nobody has
-    /// the rest any more ([`Stale::Gone`], [`Stale::Unknown`]) that is said once: the next request gets what there is. A session that is gone as a whole is never refused: nothing
-    /// older is shown.
+    /// the rest any more ([`Stale::Gone`], [`Stale::Unknown`]) that is said once: the next request gets what there is.
+    /// A session that is gone as a whole is never refused: nothing older is shown.
     #[must_use]
     pub fn refuse_stale(mut self) -> Self {
         Arc::make_mut(&mut self.0).refuse_stale = true;

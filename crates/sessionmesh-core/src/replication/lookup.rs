@@ -1,9 +1,9 @@
 //! A request looks for a session that this node can't answer for from memory.
 //!
 //! The holders are asked first, one after the other in their order, the next if one takes long, and those that took
-//! long before at the end: each has the session, or can say that there is none. If they all answer and one of them can't tell (what
-//! it should hold has not been handed to it yet), all members are asked for copies that they no longer
-//! hold. Not to know is never "no": that takes the word of every holder.
+//! long before at the end: each has the session, or can say that there is none. If they all answer and one
+//! of them can't tell (what it should hold has not been handed to it yet), all members are asked for copies
+//! that they no longer hold. Not to know is never "no": that takes the word of every holder.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

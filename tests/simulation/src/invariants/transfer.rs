@@ -76,7 +76,7 @@ impl Before {
                             if held == [true, true] {
                                 0
                             } else {
-                                OFFER_BYTES
+                                offer
                             }
                         }
                         (a, b) => TIMES * a.map_or(0, |a| a.0).max(b.map_or(0, |b| b.0)) + offer,
