@@ -100,13 +100,6 @@ impl Users {
     }
 }
 
-/// With nothing but the id: no token that would be waited for.
-fn bare(browser: &Browser) -> Browser {
-    let mut bare = browser.clone();
-    bare.cookie = browser.id();
-    bare
-}
-
 async fn one_cut(
     lan: &Lan,
     cluster: &Processes,
@@ -118,8 +111,9 @@ async fn one_cut(
     let node = |index: usize| &cluster.nodes[index];
     cut(lan, blocked);
     let begun = Instant::now();
-    let stolen: [Vec<Browser>; 2] = [0, 1].map(|side| users.ended[side].iter().map(bare).collect());
-    let planted: [Vec<Browser>; 2] = [0, 1].map(|side| users.logged_in[side].iter().map(bare).collect());
+    let stolen: [Vec<Browser>; 2] = [0, 1].map(|side| users.ended[side].iter().map(Browser::bare).collect());
+    let planted: [Vec<Browser>; 2] =
+        [0, 1].map(|side| users.logged_in[side].iter().map(Browser::bare).collect());
     let mut ended = [vec![false; 5], vec![false; 5]];
     let mut changed = [vec![false; 5], vec![false; 5]];
     // By side, the newest value that was acknowledged, and one that may be there.
@@ -132,8 +126,8 @@ async fn one_cut(
             let host = node(hosts[round % hosts.len()]);
             for (browser, newest) in users.shared.iter().zip(&mut newest) {
                 newest[side].1 = round;
-                let own = bare(browser).post(host, &format!("/put?k=side{side}&v={round}")).await;
-                let same = bare(browser).post(host, &format!("/put?k=same&v={side}-{round}")).await;
+                let own = browser.bare().post(host, &format!("/put?k=side{side}&v={round}")).await;
+                let same = browser.bare().post(host, &format!("/put?k=same&v={side}-{round}")).await;
                 assert!(
                     [&own, &same].iter().all(|answer| matches!(answer.status, 200 | 503 | 504)),
                     "{own:?} {same:?}"
@@ -195,8 +189,8 @@ async fn one_cut(
     let settled = healed.elapsed();
     for host in &cluster.nodes {
         for browser in users.logged_in.iter().flatten() {
-            assert_eq!(bare(browser).value(host, "user").await.as_deref(), Some("ada"));
-            assert_eq!(bare(browser).value(host, "k").await.as_deref(), Some("v"));
+            assert_eq!(browser.bare().value(host, "user").await.as_deref(), Some("ada"));
+            assert_eq!(browser.bare().value(host, "k").await.as_deref(), Some("v"));
         }
     }
     figure(
@@ -214,7 +208,7 @@ async fn is_everywhere(cluster: &Processes, browser: &Browser, newest: &[(usize,
     let mut same = BTreeSet::new();
     for host in &cluster.nodes {
         for (side, (acknowledged, sent)) in newest.iter().enumerate() {
-            let answer = bare(browser).get(host, &format!("/get?k=side{side}")).await;
+            let answer = browser.bare().get(host, &format!("/get?k=side{side}")).await;
             let value: usize = match answer.status {
                 200 => answer.body.parse().unwrap(),
                 // Nothing of this side's was acknowledged.
@@ -240,7 +234,7 @@ async fn is_over_everywhere(cluster: &Processes, browser: &Browser) -> bool {
 }
 
 async fn value(host: &NodeProcess, browser: &Browser, key: &str) -> Option<String> {
-    let answer = bare(browser).get(host, &format!("/get?k={key}")).await;
+    let answer = browser.bare().get(host, &format!("/get?k={key}")).await;
     (answer.status == 200).then_some(answer.body)
 }
 

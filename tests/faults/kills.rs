@@ -163,8 +163,7 @@ async fn read_at_once(story: &str, node: &NodeProcess, user: &User, value: &str,
 
 /// What both survivors say, once they say the same. Without the token: what there is.
 async fn agreed(cluster: &Processes, survivors: &[usize], user: &User) -> Option<String> {
-    let mut bare = user.browser.clone();
-    bare.cookie = user.browser.id();
+    let bare = user.browser.bare();
     bare.cookie.as_ref()?;
     eventually("both survivors say the same", || async {
         let mut said = Vec::new();

@@ -76,8 +76,7 @@ async fn for_so_long(mode: &'static str, stop: Duration, size: Size) {
     let woken = Instant::now();
     let (mut undecided, mut answers) = (0, 0);
     // From the first moment, and with nothing but the id.
-    let (mut probe, mut dead) = (used.clone(), stolen.clone());
-    (probe.cookie, dead.cookie) = (used.id(), stolen.id());
+    let (probe, dead) = (used.bare(), stolen.bare());
     let equal = loop {
         let said = probe.clone().get(c, "/get?k=k").await;
         answers += 1;

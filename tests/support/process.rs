@@ -445,6 +445,11 @@ impl Browser {
         Some(cookie.split('~').next().unwrap_or_default().to_owned())
     }
 
+    /// The same user with nothing but the id: no token that a node would wait for.
+    pub fn bare(&self) -> Self {
+        Self { cookie: self.id(), ..self.clone() }
+    }
+
     /// The node that the cookie names.
     pub fn route(&self) -> Option<&str> {
         Some(self.cookie.as_deref()?.split_once('.')?.1)
