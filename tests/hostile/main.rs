@@ -2,117 +2,22 @@
 
 #![allow(clippy::unwrap_used)] // A test that can't go on says so and stops.
 
-use std::net::SocketAddr;
+mod certificates;
+mod encryption;
+mod liar;
+mod recorded;
+mod rotation;
+mod target;
+
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually};
-use sessionmesh::{
-    AckLevel, BootId, Cluster, CommitError, LoadError, MemberState, Mode, NodeName, SessionId,
-};
-use sessionmesh_core::wire::{
-    Ack, ClusterKey, Frame, Handshake, Heartbeat, Hello, PREAMBLE_BYTES, Role, SEAL_BYTES, Side,
-};
+use liar::{Liar, SECRET, hello};
+use sessionmesh::{AckLevel, BootId, CommitError, LoadError, MemberState, Mode, SessionId};
+use sessionmesh_core::wire::{Ack, ClusterKey, Frame, HEADER_BYTES, Handshake, Heartbeat, Hello, Role};
+use target::{Target, closed, counted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-
-const SECRET: &[u8] = b"0123456789abcdef";
-
-fn hello(boot: u64, versions: (u32, u32)) -> Hello {
-    Hello {
-        probe: false,
-        clock_ms: 0,
-        versions,
-        boot: BootId::new(boot).unwrap(),
-        name: NodeName::new("liar").unwrap(),
-        address: "127.0.0.1:9".parse().unwrap(),
-        state: MemberState::Ready,
-        mode: Mode::AllPeers,
-        zone: None,
-        view: 0,
-        dial: 1,
-        members: Vec::new(),
-        side: Side::default(),
-        forgotten: Vec::new(),
-        absent: Vec::new(),
-    }
-}
-
-/// A peer that has the secret, up to its Hello and the verdict on it.
-async fn greet(to: SocketAddr, key: &ClusterKey, hello: &Hello) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(to).await?;
-    let mut handshake = Handshake::new(Role::Dialer, [7; 24]);
-    stream.write_all(&handshake.preamble(key)).await?;
-    stream.write_all(&[]).await?;
-    let mut preamble = [0; PREAMBLE_BYTES];
-    stream.read_exact(&mut preamble).await?;
-    handshake.read_preamble(key, &preamble).map_err(std::io::Error::other)?;
-    stream.write_all(&handshake.seal(key, hello)).await?;
-    let mut seal = [0; SEAL_BYTES];
-    stream.read_exact(&mut seal).await?;
-    let mut body = vec![0; Handshake::hello_bytes(&seal).map_err(std::io::Error::other)?];
-    stream.read_exact(&mut body).await?;
-    handshake.open(key, &seal, &body).map_err(std::io::Error::other)?;
-    Ok(stream)
-}
-
-/// Until the other side closes.
-async fn closed(stream: &mut TcpStream) {
-    let mut rest = Vec::new();
-    let _ =
-        tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.expect("it closes");
-}
-
-fn caused(node: &Cluster, words: &str) -> u64 {
-    node.stats().causes.iter().filter(|(cause, _)| cause.contains(words)).map(|(_, count)| count).sum()
-}
-
-async fn counted(node: &Cluster, words: &str) {
-    eventually(&format!("{words:?} is counted"), || async { (caused(node, words) > 0).then_some(()) }).await;
-}
-
-struct Target {
-    net: Net,
-    nodes: Vec<Cluster>,
-    id: SessionId,
-}
-
-impl Target {
-    async fn new() -> Self {
-        Self::on(Net::seeds()).await
-    }
-
-    async fn on(net: Net) -> Self {
-        let nodes = net.start(2).await;
-        let id = nodes[0]
-            .at(AckLevel::All)
-            .create(|s| {
-                s.set("k", "v");
-            })
-            .await
-            .unwrap()
-            .id;
-        Self { net, nodes, id }
-    }
-
-    fn key(&self) -> ClusterKey {
-        ClusterKey::derive(&self.net.name(), SECRET)
-    }
-
-    /// Whatever happened: the members are members, and the session is as it was.
-    async fn unharmed(&self) {
-        for node in &self.nodes {
-            eventually("the other is the only member", || async {
-                let members = node.members().await;
-                (members.len() == 1 && members[0].name.as_str() != "liar").then_some(())
-            })
-            .await;
-            let session = node.sessions().load(&self.id).await.unwrap().unwrap();
-            assert_eq!(session.get("k").map(|value| &value[..]), Some(&b"v"[..]));
-        }
-        let written = self.nodes[0].at(AckLevel::All).set(&self.id, "probe", "1").await.unwrap();
-        assert_eq!((written.outcome.have, written.outcome.want), (2, 2));
-    }
-}
 
 #[tokio::test]
 async fn garbage_datagrams_and_those_of_others_change_nothing() {
@@ -129,7 +34,7 @@ async fn garbage_datagrams_and_those_of_others_change_nothing() {
     };
     let wrong = heartbeat.seal(&ClusterKey::derive(&target.net.name(), b"another secret.."));
     let foreign = heartbeat.seal(&ClusterKey::derive("another cluster", SECRET));
-    let ours = heartbeat.seal(&target.key());
+    let ours = heartbeat.seal(&target.liar().key());
     let mut flipped = ours.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let long = vec![b'S'; 2_000];
@@ -163,11 +68,11 @@ async fn strangers_on_the_link_port_get_nothing_and_are_cut_off_in_time() {
     assert!(heard.is_empty(), "a stranger learns nothing");
     counted(node, "handshake failed: not a sessionmesh node").await;
 
-    let wrong = ClusterKey::derive(&target.net.name(), b"another secret..");
-    assert!(greet(node.address(), &wrong, &hello(66, (1, 1))).await.is_err());
-    counted(node, "its hello was not made with this cluster's secret").await;
-    let foreign = ClusterKey::derive("another cluster", SECRET);
-    assert!(greet(node.address(), &foreign, &hello(66, (1, 1))).await.is_err());
+    let wrong = Liar { secret: b"another secret..".into(), ..target.liar() };
+    assert!(wrong.greet(node.address()).await.is_err());
+    counted(node, "handshake failed: not made with this cluster's secret").await;
+    let foreign = Liar::new("another cluster", 66);
+    assert!(foreign.greet(node.address()).await.is_err());
     counted(node, "handshake failed: of another cluster").await;
 
     // One that says nothing is cut off after handshake_timeout.
@@ -203,8 +108,8 @@ async fn the_last_connection_that_there_is_room_for_is_heard_and_the_next_is_not
     let node = &target.nodes[0];
     let connect = async || TcpStream::connect(node.address()).await.unwrap();
     let _silent = [connect().await, connect().await];
-    let mut third =
-        greet(node.address(), &target.key(), &Hello { probe: true, ..hello(66, (1, 1)) }).await.unwrap();
+    let prober = Liar { hello: Hello { probe: true, ..hello(66) }, ..target.liar() };
+    let mut third = prober.greet(node.address()).await.unwrap();
     closed(&mut third).await;
     assert_eq!(node.stats().counts.handshakes_over_limit, 0);
     let _also_silent = connect().await;
@@ -219,12 +124,12 @@ async fn the_last_connection_that_there_is_room_for_is_heard_and_the_next_is_not
 async fn a_handshake_that_ends_within_its_time_counts_and_one_that_does_not_is_cut_off() {
     let target = Target::on(Net::seeds().with("handshake_timeout", "2s")).await;
     let node = &target.nodes[0];
-    let key = target.key();
-    let greeting = Handshake::new(Role::Dialer, [7; 24]).preamble(&key);
+    let key = target.liar().key();
+    let greeting = Handshake::new(Role::Dialer, true, [7; 24]).header(&key);
     for (rest, in_time) in [(Duration::from_millis(1_000), true), (Duration::from_millis(3_000), false)] {
         let mut stream = TcpStream::connect(node.address()).await.unwrap();
         stream.write_all(&greeting[..greeting.len() - 1]).await.unwrap();
-        let mut answer = [0; PREAMBLE_BYTES];
+        let mut answer = [0; HEADER_BYTES];
         // Nothing is said to one who has not finished the first word.
         let early = tokio::time::timeout(rest, stream.read(&mut answer)).await;
         assert_eq!(early.is_err(), in_time, "{early:?}");
@@ -247,7 +152,7 @@ async fn the_last_look_up_that_there_is_room_for_waits_and_the_next_is_refused()
     let target = Target::on(net).await;
     let node = &target.nodes[0];
     // A member that answers nothing.
-    let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    let mut deaf = target.liar().greet(node.address()).await.unwrap();
     deaf.write_all(&Frame::Verdict(None).encode()).await.unwrap();
     eventually("the deaf one is a member", || async {
         node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
@@ -270,7 +175,8 @@ async fn the_last_look_up_that_there_is_room_for_waits_and_the_next_is_refused()
 #[tokio::test]
 async fn a_peer_of_an_unknown_protocol_version_is_refused_by_name() {
     let target = Target::new().await;
-    let mut stream = greet(target.nodes[0].address(), &target.key(), &hello(66, (9, 12))).await.unwrap();
+    let newer = Liar { hello: Hello { versions: (9, 12), ..hello(66) }, ..target.liar() };
+    let mut stream = newer.greet(target.nodes[0].address()).await.unwrap();
     let mut said = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap();
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -282,8 +188,9 @@ async fn a_peer_of_an_unknown_protocol_version_is_refused_by_name() {
 #[tokio::test]
 async fn a_peer_of_another_mode_is_refused_and_both_are_named() {
     let target = Target::new().await;
-    let other = Hello { mode: Mode::BackupOnly { copies: 2 }, ..hello(66, (1, 1)) };
-    let mut stream = greet(target.nodes[0].address(), &target.key(), &other).await.unwrap();
+    let other = Hello { mode: Mode::BackupOnly { copies: 2 }, ..hello(66) };
+    let other = Liar { hello: other, ..target.liar() };
+    let mut stream = other.greet(target.nodes[0].address()).await.unwrap();
     let mut said = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap();
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -295,7 +202,7 @@ async fn a_peer_of_another_mode_is_refused_and_both_are_named() {
 async fn misbehaves(bytes: Vec<u8>, cause: &str) {
     let target = Target::new().await;
     let node = &target.nodes[0];
-    let mut stream = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    let mut stream = target.liar().greet(node.address()).await.unwrap();
     stream.write_all(&Frame::Verdict(None).encode()).await.unwrap();
     eventually("the liar is a member", || async {
         node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
@@ -312,7 +219,7 @@ async fn a_write_that_missed_its_level_misses_it_again_when_repeated() {
     // Shorter than the time after which the silent one is dropped.
     let target = Target::on(Net::seeds().with("ack_timeout", "200ms")).await;
     let node = &target.nodes[0];
-    let mut deaf = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    let mut deaf = target.liar().greet(node.address()).await.unwrap();
     deaf.write_all(&Frame::Verdict(None).encode()).await.unwrap();
     eventually("the one that never acknowledges is a member", || async {
         node.members().await.iter().any(|member| member.name.as_str() == "liar").then_some(())
@@ -369,7 +276,7 @@ async fn a_second_verdict_closes_the_link() {
 async fn a_peer_that_vanishes_in_the_middle_of_a_frame_harms_nobody() {
     let target = Target::new().await;
     let node = &target.nodes[0];
-    let mut stream = greet(node.address(), &target.key(), &hello(66, (1, 1))).await.unwrap();
+    let mut stream = target.liar().greet(node.address()).await.unwrap();
     stream.write_all(&Frame::Verdict(None).encode()).await.unwrap();
     let frame = Frame::Ping(7).encode();
     stream.write_all(&frame[..frame.len() - 1]).await.unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cluster_tests::{Lan, Processes, Signal, Traffic};
+use tokio::process::Command;
 
 use crate::{Story, processes, stories};
 
@@ -22,7 +23,10 @@ pub(crate) fn stories() -> Vec<Story> {
 
 /// What it says on a host, and whether it exits with 0.
 async fn diagnose(cluster: &Processes, name: &str, host: usize, flags: &[&str]) -> (bool, String) {
-    let mut command = cluster.command(name, host);
+    run(cluster.command(name, host), flags).await
+}
+
+async fn run(mut command: Command, flags: &[&str]) -> (bool, String) {
     let output = command.args(flags).arg("--diagnose").output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -209,7 +213,9 @@ async fn diagnose_tells_another_secret_mode_name_and_cluster(lan: Lan) {
     let flags = ["--seed=10.77.0.11:4000", "--set=multicast=true"];
     let with = |flag: &'static str| [flags[0], flags[1], flag];
 
-    let (_, said) = diagnose(&cluster, "n3", 2, &with("--set=secret=another secret, as long")).await;
+    let mut stranger = cluster.command("n3", 2);
+    stranger.env("SESSIONMESH_SECRET", "another secret, as long");
+    let (_, said) = run(stranger, &flags).await;
     says(&said, &["WRONG", "10.77.0.11", "have this cluster's name and another secret"]);
     says(&said, &["WRONG", "10.77.0.11:4000 (seed", "another secret: compare the fingerprints"]);
     let (_, said) = diagnose(&cluster, "n3", 2, &with("--mode=backup-only")).await;

@@ -6,6 +6,7 @@ mod backup;
 mod bad_input;
 mod faults;
 mod life;
+mod rotation;
 
 use cluster_tests::Processes;
 

@@ -19,7 +19,7 @@ pub use rustix::process::Signal;
 
 use crate::{Lan, eventually};
 
-/// The secret of clusters that are not on loopback.
+/// Links are encrypted, as they are for users.
 const SECRET: &str = "a secret that is long enough";
 
 /// One test's cluster of processes.
@@ -104,17 +104,18 @@ impl Processes {
             Some(lan) => {
                 let enter = lan.enter(host);
                 let mut command = Command::new(&enter[0]);
-                command.args(&enter[1..]).arg(&self.program).env("SESSIONMESH_SECRET", SECRET);
+                command.args(&enter[1..]).arg(&self.program);
                 command.args(["--bind=0.0.0.0:4000", "--interface=eth0"]);
                 command.arg(format!("--http={}:8080", lan.address(host)));
                 command
             }
             None => {
                 let mut command = Command::new(&self.program);
-                command.args(["--insecure", "--bind=127.0.0.1:0", "--http=127.0.0.1:0"]);
+                command.args(["--bind=127.0.0.1:0", "--http=127.0.0.1:0"]);
                 command
             }
         };
+        command.env("SESSIONMESH_SECRET", SECRET);
         command.args(["--name", name, "--drain=100ms", "--frequency=100ms", "--drop-time=1s"]);
         command.args(["--set=join_wait=500ms", "--set=fetch_timeout=250ms"]);
         command.arg(format!("--set=cluster={}", self.cluster));

@@ -15,15 +15,16 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::control::{Control, Input};
-use crate::error::{ClusterError, LeaveError, StartError};
+use crate::error::{ClusterError, LeaveError, ReloadError, StartError};
 use crate::events::fault;
 use crate::host::Bound;
 use crate::mesh::{Mesh, Phase};
 use crate::net::heartbeat::{self, Beacons};
 use crate::net::{listener, seeds};
 use crate::peer::Peer;
+use crate::security::Credentials;
 use crate::sessions::Sessions;
-use crate::stats::Stats;
+use crate::stats::{Stats, count};
 use crate::{expiry, host, strays};
 
 /// A leaving node that has compared with all hands over one by one what is left after so long without progress.
@@ -77,9 +78,10 @@ impl Cluster {
         let _ = host::steady_wall_ms();
         let bound = Bound::open(&config)?;
         let me = identity(&config, bound.address)?;
+        let credentials = Credentials::new(&config, &me)?;
         let (control, inputs) = mpsc::unbounded_channel();
         let node = Node::new(me.clone(), config.membership, host::mono());
-        let mesh = Arc::new(Mesh::new(config, me, control));
+        let mesh = Arc::new(Mesh::new(config, me, credentials, control));
         let beacons = Beacons::new();
         beacons.set(node.beacon());
         let (open, ports) = watch::channel(());
@@ -130,6 +132,28 @@ impl Cluster {
     /// The reason, in plain words.
     pub fn is_ready(&self) -> Result<(), String> {
         self.mesh().check_serving().map_err(|error| error.to_string())
+    }
+
+    /// Takes secrets and certificates from a configuration, all else in it is left aside: for a rotation, or for
+    /// certificates that run out. Links stay up, except those with nodes whose secret is accepted no longer; they
+    /// are made anew with what is.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: secrets and certificates are as before.
+    pub fn reload_secrets(&self, config: &Config) -> Result<(), ReloadError> {
+        config.validate()?;
+        let mesh = self.mesh();
+        if config.secret.is_some() != mesh.config.secret.is_some() {
+            return Err(ReloadError::Restart("whether there is a secret"));
+        }
+        if config.cluster != mesh.config.cluster {
+            return Err(ReloadError::Restart("cluster"));
+        }
+        mesh.set_credentials(Credentials::new(config, &mesh.me)?);
+        count(&mesh.counters.secrets_reloaded);
+        let fingerprint = mesh.credentials().key.fingerprint();
+        tracing::info!(node = %mesh.me.name, fingerprint, "secrets and certificates are loaded anew");
+        Ok(())
     }
 
     /// Waits until the node has stopped, and says why.

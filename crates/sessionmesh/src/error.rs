@@ -61,9 +61,47 @@ pub enum StartError {
         /// Why it could not be found out.
         detail: String,
     },
+    /// Secret or certificates can't be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// The system failed.
     #[error("can't start: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Why a node can't prove who it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecurityError {
+    /// A file of the operator's can't be used.
+    #[error(
+        "{path:?} can't be used: {detail} (PEM is needed; the certificate must be valid for this node's name)"
+    )]
+    Certificate {
+        /// As given.
+        path: String,
+        /// Why.
+        detail: String,
+    },
+    /// A certificate can't be made.
+    #[error("no certificate can be made from the secret: {0}")]
+    Mint(String),
+}
+
+/// Why other secrets or certificates were not taken. Those from before are in use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The configuration can't be used.
+    #[error("secrets and certificates are as before: {0}")]
+    Config(#[from] ConfigError),
+    /// Secret or certificates can't be used.
+    #[error("secrets and certificates are as before: {0}")]
+    Security(#[from] SecurityError),
+    /// A node with a secret can't do without one while it runs, nor the other way round; nor can it change
+    /// its cluster's name.
+    #[error("secrets and certificates are as before: {0} can only change with a restart")]
+    Restart(&'static str),
 }
 
 /// Why a node is not, or no longer, in the cluster.

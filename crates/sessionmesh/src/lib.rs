@@ -43,6 +43,7 @@ mod net;
 mod pace;
 mod peer;
 mod routes;
+mod security;
 mod sessions;
 mod stats;
 mod strays;
@@ -53,7 +54,9 @@ pub use cluster::Cluster;
 pub use config::{Alone, Config, ConfigError, OPTIONS, OptionInfo};
 #[cfg(not(sessionmesh_simulation))]
 pub use diagnose::{Finding, Verdict, diagnose};
-pub use error::{ClusterError, CommitError, Committed, LeaveError, LoadError, StartError};
+pub use error::{
+    ClusterError, CommitError, Committed, LeaveError, LoadError, ReloadError, SecurityError, StartError,
+};
 #[cfg(sessionmesh_simulation)]
 #[doc(hidden)]
 pub use host::simulated as simulation;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sessionmesh_core::membership::{Identity, Node};
@@ -10,7 +10,7 @@ use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
 use sessionmesh_core::session::{End, Record};
-use sessionmesh_core::wire::ClusterKey;
+use sessionmesh_core::wire::KeyId;
 use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId, mutated};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
@@ -20,6 +20,7 @@ use crate::error::{ClusterError, LoadError};
 use crate::events;
 use crate::host;
 use crate::routes::Routes;
+use crate::security::Credentials;
 use crate::stats::{Counters, PeerStats, Placement, Stats, count};
 use crate::table::SessionTable;
 
@@ -39,7 +40,7 @@ const MAX_FORMER: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) config: Config,
-    pub(crate) key: ClusterKey,
+    credentials: watch::Sender<Arc<Credentials>>,
     pub(crate) me: Identity,
     pub(crate) table: SessionTable,
     pub(crate) routes: Routes,
@@ -76,9 +77,14 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    pub(crate) fn new(config: Config, me: Identity, control: mpsc::UnboundedSender<Input>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        me: Identity,
+        credentials: Credentials,
+        control: mpsc::UnboundedSender<Input>,
+    ) -> Self {
         Self {
-            key: config.key(),
+            credentials: watch::Sender::new(Arc::new(credentials)),
             table: SessionTable::new(),
             routes: Routes::new(View::new(me.boot, me.mode)),
             clock: HybridClock::new(),
@@ -104,6 +110,22 @@ impl Mesh {
             config,
             me,
         }
+    }
+
+    /// What this node proves itself with, now.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.borrow().clone()
+    }
+
+    pub(crate) fn set_credentials(&self, credentials: Credentials) {
+        self.credentials.send_replace(Arc::new(credentials));
+    }
+
+    /// Waits until what was made with a secret is accepted no longer.
+    pub(crate) async fn until_not_accepted(&self, secret: KeyId) {
+        let mut credentials = self.credentials.subscribe();
+        // The sender lives as long as this does.
+        let _ = credentials.wait_for(|credentials| !credentials.key.accepts(secret)).await;
     }
 
     /// Who commits, now.

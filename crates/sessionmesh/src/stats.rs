@@ -117,6 +117,8 @@ counters! {
     probes_answered,
     /// Heartbeats that could not be sent.
     heartbeats_failed,
+    /// Times that secrets and certificates were loaded anew.
+    secrets_reloaded,
     /// Connections that proved who they are.
     handshakes,
     /// Connections refused because too many had not yet.

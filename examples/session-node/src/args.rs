@@ -136,6 +136,14 @@ impl Args {
         }
         for pair in &self.set {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key == "secret" {
+                return Err(ConfigError::Impossible {
+                    detail:
+                        "--set=secret: every user of this host can read a command line; use --secret-file or \
+                             SESSIONMESH_SECRET"
+                            .into(),
+                });
+            }
             config.set(key, value)?;
         }
         Ok(config)

@@ -44,6 +44,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     announce(&cluster, http);
 
     let node = Node { cluster: cluster.clone(), draining: Arc::default() };
+    tokio::spawn(reload_on_hangup(cluster.clone(), args.clone()));
     let app = app::router(node.clone(), args.cookie());
     let (close, mut closing) = watch::channel(false);
     let mut server = tokio::spawn(
@@ -89,6 +90,28 @@ fn announce(cluster: &Cluster, http: SocketAddr) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
         tracing::warn!(%error, "nobody could be told where this node is");
     }
+}
+
+/// Each SIGHUP loads secrets and certificates anew.
+async fn reload_on_hangup(cluster: Cluster, args: Args) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                return tracing::warn!(%error, "SIGHUP can't be caught: secrets change with a restart only");
+            }
+        };
+        while hangups.recv().await.is_some() {
+            let config = args.config().map_err(sessionmesh::ReloadError::from);
+            if let Err(error) = config.and_then(|config| cluster.reload_secrets(&config)) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    drop((cluster, args));
 }
 
 /// SIGINT or SIGTERM.

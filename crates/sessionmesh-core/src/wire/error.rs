@@ -57,8 +57,14 @@ pub enum HandshakeError {
     /// Its Hello is longer than any correct one.
     #[error("a hello of {0} bytes is too long")]
     TooLong(usize),
-    /// Its Hello was not made with this cluster's secret.
-    #[error("its hello was not made with this cluster's secret")]
+    /// Only one of both encrypts its links.
+    #[error("{}", if *here { "not encrypted: it runs with insecure = true" } else { "encrypted: this node runs with insecure = true" })]
+    Encryption {
+        /// Whether this side does.
+        here: bool,
+    },
+    /// Its header or its Hello was not made with this cluster's secret.
+    #[error("not made with this cluster's secret")]
     Unauthenticated,
     /// Its Hello is authentic but can't be understood.
     #[error(transparent)]

@@ -1,8 +1,11 @@
-//! How a connection becomes a link: two fixed headers, then two authenticated Hellos.
+//! How a connection becomes a link: two fixed headers, then two authenticated Hellos, encrypted if the cluster
+//! has a secret.
 //!
-//! Each side sends `"SML1" | cluster tag (4) | nonce (24)`, then `u16 length | tag (32) | Hello`.
-//! The tag covers both nonces and the side, so nothing recorded earlier or reflected passes, and
-//! nothing is decoded before it is right.
+//! Each side sends `"SML1" | cluster tag (4) | nonce (24) | keyed BLAKE3 tag (16)`, then, encrypted from here on,
+//! `u16 length | tag (32) | Hello`. The header's tag keeps strangers from everything that costs more than one
+//! comparison; recorded, it gets its bearer to the Hello and no further, whose tag covers both headers'
+//! nonces and the side. Nothing is decoded before its tag is right. A side without encryption
+//! (`insecure`) says `"SMP0"`, so that the two tell each other apart.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,10 +13,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use constant_time_eq::constant_time_eq;
 use prost::Message;
 
-use super::auth::ClusterKey;
+use super::auth::{ClusterKey, KeyId, TAG_BYTES};
 use super::contact::{Contact, decode_address, encode_address};
 use super::error::{HandshakeError, PeerMisbehaved};
 use super::generated as pb;
@@ -22,15 +24,17 @@ use crate::placement::Mode;
 use crate::{BootId, NodeName};
 
 /// Bytes of the fixed header.
-pub const PREAMBLE_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = UNTAGGED_BYTES + TAG_BYTES;
 /// Bytes before a Hello: its length and its tag.
 pub const SEAL_BYTES: usize = 2 + 32;
-const MAGIC: &[u8; 4] = b"SML1";
+const ENCRYPTED: &[u8; 4] = b"SML1";
+const PLAIN: &[u8; 4] = b"SMP0";
 const NONCE_BYTES: usize = 24;
+const UNTAGGED_BYTES: usize = 4 + 4 + NONCE_BYTES;
 const MAX_HELLO_BYTES: usize = 24 << 10;
 
 /// The fixed header.
-pub type Preamble = [u8; PREAMBLE_BYTES];
+pub type Header = [u8; HEADER_BYTES];
 
 /// Which side of a connection a node is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,20 @@ pub enum Role {
     Dialer,
     /// It accepted.
     Acceptor,
+}
+
+impl Role {
+    fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Acceptor,
+            Self::Acceptor => Self::Dialer,
+        }
+    }
+
+    /// As tags cover it.
+    fn as_byte(self) -> u8 {
+        u8::from(self == Self::Dialer)
+    }
 }
 
 /// Who a node is, said once per link.
@@ -153,37 +171,56 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Handshake {
     role: Role,
+    encrypted: bool,
     nonce: [u8; NONCE_BYTES],
     peer_nonce: [u8; NONCE_BYTES],
 }
 
 impl Handshake {
     /// Begins, with random bytes that are used once.
-    pub fn new(role: Role, nonce: [u8; NONCE_BYTES]) -> Self {
-        Self { role, nonce, peer_nonce: [0; NONCE_BYTES] }
+    pub fn new(role: Role, encrypted: bool, nonce: [u8; NONCE_BYTES]) -> Self {
+        Self { role, encrypted, nonce, peer_nonce: [0; NONCE_BYTES] }
     }
 
     /// The header to send.
-    pub fn preamble(&self, key: &ClusterKey) -> Preamble {
-        let mut preamble = [0; PREAMBLE_BYTES];
-        preamble[..4].copy_from_slice(MAGIC);
-        preamble[4..8].copy_from_slice(&key.cluster_tag());
-        preamble[8..].copy_from_slice(&self.nonce);
-        preamble
+    pub fn header(&self, key: &ClusterKey) -> Header {
+        let mut header = [0; HEADER_BYTES];
+        let (untagged, tag) = header.split_at_mut(UNTAGGED_BYTES);
+        untagged[..4].copy_from_slice(if self.encrypted { ENCRYPTED } else { PLAIN });
+        untagged[4..8].copy_from_slice(&key.cluster_tag());
+        untagged[8..].copy_from_slice(&self.nonce);
+        tag.copy_from_slice(&key.tag_header(self.role.as_byte(), untagged));
+        header
+    }
+
+    /// Whether a header may begin so: another protocol's first words may be shorter than a header, and need not be
+    /// waited for.
+    pub fn may_begin(magic: &[u8]) -> bool {
+        magic == ENCRYPTED || magic == PLAIN
     }
 
     /// The header that came.
     ///
     /// # Errors
-    /// It is not one of this cluster's.
-    pub fn read_preamble(&mut self, key: &ClusterKey, preamble: &Preamble) -> Result<(), HandshakeError> {
-        if preamble[..4] != *MAGIC {
+    /// It is not one of this cluster's. Who is [`HandshakeError::Unauthenticated`] may be answered by this side's
+    /// header, which tells an operator more than silence.
+    pub fn read_header(&mut self, key: &ClusterKey, header: &Header) -> Result<(), HandshakeError> {
+        let (untagged, tag) = header.split_at(UNTAGGED_BYTES);
+        let (magic, rest) = untagged.split_at(4);
+        if !Self::may_begin(magic) {
             return Err(HandshakeError::Foreign);
         }
-        if preamble[4..8] != key.cluster_tag() {
+        let (cluster, nonce) = rest.split_at(4);
+        if cluster != key.cluster_tag() {
             return Err(HandshakeError::OtherCluster);
         }
-        self.peer_nonce.copy_from_slice(&preamble[8..]);
+        if (magic == ENCRYPTED) != self.encrypted {
+            return Err(HandshakeError::Encryption { here: self.encrypted });
+        }
+        if !key.is_header_authentic(self.role.other().as_byte(), untagged, tag) {
+            return Err(HandshakeError::Unauthenticated);
+        }
+        self.peer_nonce.copy_from_slice(nonce);
         Ok(())
     }
 
@@ -192,7 +229,7 @@ impl Handshake {
         let body = hello.to_wire().encode_to_vec();
         let mut sealed = Vec::with_capacity(SEAL_BYTES + body.len());
         sealed.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes());
-        sealed.extend_from_slice(&self.tag(key, self.role, &body));
+        sealed.extend_from_slice(&key.tag_hello(&self.tagged(self.role, &body)));
         sealed.extend_from_slice(&body);
         sealed.into()
     }
@@ -206,7 +243,7 @@ impl Handshake {
         if length > MAX_HELLO_BYTES { Err(HandshakeError::TooLong(length)) } else { Ok(length) }
     }
 
-    /// The Hello that came.
+    /// The Hello that came, and which secret it was made with.
     ///
     /// # Errors
     /// It is not authentic, or not understood.
@@ -215,23 +252,20 @@ impl Handshake {
         key: &ClusterKey,
         seal: &[u8; SEAL_BYTES],
         body: &[u8],
-    ) -> Result<Hello, HandshakeError> {
-        let peer = match self.role {
-            Role::Dialer => Role::Acceptor,
-            Role::Acceptor => Role::Dialer,
-        };
-        if !constant_time_eq(&self.tag(key, peer, body), &seal[2..]) {
-            return Err(HandshakeError::Unauthenticated);
-        }
-        Ok(Hello::parse(body)?)
+    ) -> Result<(Hello, KeyId), HandshakeError> {
+        let made_with = key.open_hello(&self.tagged(self.role.other(), body), &seal[2..]);
+        let made_with = made_with.ok_or(HandshakeError::Unauthenticated)?;
+        Ok((Hello::parse(body)?, made_with))
     }
 
-    fn tag(&self, key: &ClusterKey, sender: Role, body: &[u8]) -> [u8; 32] {
+    /// What the tag of the sender's Hello covers.
+    fn tagged<'a>(&'a self, sender: Role, body: &'a [u8]) -> [&'a [u8]; 4] {
         let (dialer, acceptor) = match self.role {
             Role::Dialer => (&self.nonce, &self.peer_nonce),
             Role::Acceptor => (&self.peer_nonce, &self.nonce),
         };
-        key.seal_hello(u8::from(sender == Role::Dialer), dialer, acceptor, body)
+        let sender: &[u8] = if sender == Role::Dialer { &[1] } else { &[0] };
+        [sender, dialer, acceptor, body]
     }
 }
 
@@ -353,17 +387,17 @@ mod tests {
     }
 
     fn pair(key: &ClusterKey) -> (Handshake, Handshake) {
-        let mut dialer = Handshake::new(Role::Dialer, [1; 24]);
-        let mut acceptor = Handshake::new(Role::Acceptor, [2; 24]);
-        acceptor.read_preamble(key, &dialer.preamble(key)).unwrap();
-        dialer.read_preamble(key, &acceptor.preamble(key)).unwrap();
+        let mut dialer = Handshake::new(Role::Dialer, true, [1; 24]);
+        let mut acceptor = Handshake::new(Role::Acceptor, true, [2; 24]);
+        acceptor.read_header(key, &dialer.header(key)).unwrap();
+        dialer.read_header(key, &acceptor.header(key)).unwrap();
         (dialer, acceptor)
     }
 
     fn open(side: &Handshake, key: &ClusterKey, sealed: &[u8]) -> Result<Hello, HandshakeError> {
         let (seal, body) = sealed.split_first_chunk::<SEAL_BYTES>().unwrap();
         assert_eq!(Handshake::hello_bytes(seal)?, body.len());
-        side.open(key, seal, body)
+        side.open(key, seal, body).map(|(hello, _)| hello)
     }
 
     #[test]
@@ -373,31 +407,41 @@ mod tests {
         let sealed = dialer.seal(&key, &hello());
         assert_eq!(open(&acceptor, &key, &sealed), Ok(hello()));
         assert_eq!(open(&dialer, &key, &sealed), Err(HandshakeError::Unauthenticated));
+        let mut reflected = Handshake::new(Role::Dialer, true, [1; 24]);
+        assert_eq!(reflected.read_header(&key, &dialer.header(&key)), Err(HandshakeError::Unauthenticated));
     }
 
     #[test]
     fn a_hello_recorded_on_another_connection_is_rejected() {
         let key = ClusterKey::derive("shop", b"0123456789abcdef");
         let recorded = pair(&key).0.seal(&key, &hello());
-        let mut acceptor = Handshake::new(Role::Acceptor, [3; 24]);
-        let replayer = Handshake::new(Role::Dialer, [1; 24]);
-        acceptor.read_preamble(&key, &replayer.preamble(&key)).unwrap();
+        let mut acceptor = Handshake::new(Role::Acceptor, true, [3; 24]);
+        let replayer = Handshake::new(Role::Dialer, true, [1; 24]);
+        acceptor.read_header(&key, &replayer.header(&key)).unwrap();
         assert_eq!(open(&acceptor, &key, &recorded), Err(HandshakeError::Unauthenticated));
     }
 
     #[test]
-    fn another_secret_or_cluster_gets_nowhere() {
+    fn strangers_get_no_further_than_the_header() {
         let key = ClusterKey::derive("shop", b"0123456789abcdef");
+        let came = |header: &Header| Handshake::new(Role::Acceptor, true, [2; 24]).read_header(&key, header);
+        let dialer = Handshake::new(Role::Dialer, true, [1; 24]);
+        let right = dialer.header(&key);
+        assert_eq!(came(&right), Ok(()));
         let wrong = ClusterKey::derive("shop", b"fedcba9876543210");
-        let (dialer, acceptor) = pair(&key);
-        let sealed = dialer.seal(&wrong, &hello());
-        assert_eq!(open(&acceptor, &key, &sealed), Err(HandshakeError::Unauthenticated));
+        assert_eq!(came(&dialer.header(&wrong)), Err(HandshakeError::Unauthenticated));
         let other = ClusterKey::derive("blog", b"0123456789abcdef");
-        let mut acceptor = Handshake::new(Role::Acceptor, [2; 24]);
-        assert_eq!(acceptor.read_preamble(&key, &dialer.preamble(&other)), Err(HandshakeError::OtherCluster));
+        assert_eq!(came(&dialer.header(&other)), Err(HandshakeError::OtherCluster));
+        let plain = Handshake::new(Role::Dialer, false, [1; 24]);
+        assert_eq!(came(&plain.header(&key)), Err(HandshakeError::Encryption { here: true }));
         assert_eq!(
-            acceptor.read_preamble(&key, b"GET / HTTP/1.1\r\nHost: localhost\r"),
+            came(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"),
             Err(HandshakeError::Foreign)
         );
+        for bit in 0..right.len() * 8 {
+            let mut flipped = right;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(came(&flipped).is_err(), "bit {bit}");
+        }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) mod mode;
 mod probe;
 mod token;
 
-pub use auth::{ClusterKey, ClusterTag};
+pub use auth::{ClusterKey, ClusterTag, KeyId};
 pub use contact::{Contact, decode_address, encode_address};
 pub use error::{HandshakeError, HeartbeatRejected, PeerMisbehaved};
 pub use frame::{
@@ -26,7 +26,7 @@ pub use frame::{
     PassWant, Prefix, PrefixSums, ReplyStep, Standing,
 };
 pub use handshake::{
-    Absent, Handshake, Hello, PREAMBLE_BYTES, Preamble, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
+    Absent, HEADER_BYTES, Handshake, Header, Hello, Refusal, RefusalReason, Role, SEAL_BYTES, Side,
 };
 pub use heartbeat::{Heartbeat, MAX_DATAGRAM_BYTES};
 pub use probe::Probe;

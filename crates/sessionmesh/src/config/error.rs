@@ -1,7 +1,5 @@
 //! What can be wrong with a configuration.
 
-use std::net::SocketAddr;
-
 /// A configuration that can't be used. Each message names the option, its value and what would do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -65,11 +63,13 @@ pub enum ConfigError {
     NoSecret,
     /// No secret, and strangers could reach the node.
     #[error(
-        "insecure = true with bind = \"{bind}\": without a secret a node only starts on loopback (bind = \
+        "insecure = true with {option} = \"{value}\": without a secret a node only starts on loopback (bind = \
          \"127.0.0.1:4000\"); make a secret with `openssl rand -hex 32 > mesh.secret` and set secret_file"
     )]
     InsecureBeyondLoopback {
+        /// The option that leads beyond.
+        option: &'static str,
         /// As given.
-        bind: SocketAddr,
+        value: String,
     },
 }

@@ -16,6 +16,7 @@ use sessionmesh_core::session::SessionLimits;
 use sessionmesh_core::wire::ClusterKey;
 
 use crate::net::heartbeat::HEARD_IN_ONE;
+use crate::security::{CertificateFiles, Secret};
 
 pub use error::ConfigError;
 pub use options::{OPTIONS, OptionInfo};
@@ -82,7 +83,10 @@ pub struct Config {
     pub(crate) outbox_bytes: usize,
     pub(crate) handshakes: usize,
     pub(crate) handshake_timeout: Duration,
-    pub(crate) secret: Option<Vec<u8>>,
+    pub(crate) secret: Option<Secret>,
+    /// Accepted too, while secrets are rotated.
+    pub(crate) other_secret: Option<Secret>,
+    pub(crate) certificates: CertificateFiles,
     pub(crate) insecure: bool,
 }
 
@@ -123,6 +127,8 @@ impl Default for Config {
             handshakes: 64,
             handshake_timeout: Duration::from_secs(2),
             secret: None,
+            other_secret: None,
+            certificates: CertificateFiles::default(),
             insecure: false,
         }
     }
@@ -221,15 +227,37 @@ impl Config {
     /// # Errors
     /// It is shorter.
     pub fn secret(&mut self, secret: impl Into<Vec<u8>>) -> Result<&mut Self, ConfigError> {
-        let secret = secret.into();
-        if secret.len() < ClusterKey::MIN_SECRET_BYTES {
-            return Err(ConfigError::SecretTooShort {
-                bytes: secret.len(),
-                least: ClusterKey::MIN_SECRET_BYTES,
+        self.secret = Some(check_secret(secret.into())?);
+        Ok(self)
+    }
+
+    /// Another secret, of which nodes are accepted too: while secrets are rotated.
+    ///
+    /// # Errors
+    /// It is shorter than 16 bytes.
+    pub fn other_secret(&mut self, secret: impl Into<Vec<u8>>) -> Result<&mut Self, ConfigError> {
+        self.other_secret = Some(check_secret(secret.into())?);
+        Ok(self)
+    }
+
+    /// From text: a secret in a line of its own, and perhaps a second one that is accepted too.
+    fn secrets(&mut self, key: &'static str, text: &str) -> Result<(), ConfigError> {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        self.secret(lines.next().unwrap_or_default())?;
+        self.other_secret = None;
+        if let Some(other) = lines.next() {
+            self.other_secret(other)?;
+        }
+        if lines.next().is_some() {
+            return Err(ConfigError::BadValue {
+                key,
+                value: "more than two lines".into(),
+                expected: "use one line with the secret, and during a rotation one more with another that is accepted \
+                           too"
+                .into(),
             });
         }
-        self.secret = Some(secret);
-        Ok(self)
+        Ok(())
     }
 
     /// Start without a secret: only on loopback, for a first try.
@@ -365,21 +393,66 @@ impl Config {
                 self.membership.drop_time * 20
             ));
         }
-        match (&self.secret, self.insecure) {
-            (None, false) => Err(ConfigError::NoSecret),
-            (Some(_), true) => impossible(
-                "insecure = true with a secret: drop one of them, so that it is plain which is meant".into(),
-            ),
-            (None, true) if !self.bind.ip().is_loopback() => {
-                Err(ConfigError::InsecureBeyondLoopback { bind: self.bind })
-            }
-            _ => Ok(()),
-        }
+        self.validate_security()
     }
 
-    pub(crate) fn key(&self) -> ClusterKey {
-        ClusterKey::derive(&self.cluster, self.secret.as_deref().unwrap_or_default())
+    fn validate_security(&self) -> Result<(), ConfigError> {
+        let impossible = |detail: String| Err(ConfigError::Impossible { detail });
+        let CertificateFiles { certificate, key, authority } = &self.certificates;
+        let files = [("certificate_file", certificate), ("key_file", key), ("authority_file", authority)];
+        let missing: Vec<&str> =
+            files.iter().filter(|(_, path)| path.is_none()).map(|(option, _)| *option).collect();
+        if !missing.is_empty() && missing.len() < files.len() {
+            return impossible(format!(
+                "{} missing: certificates of your own take certificate_file, key_file and authority_file; without any of \
+                 them the secret is all there is to manage",
+                missing.join(" and ")
+            ));
+        }
+        if self.secret.is_none() {
+            if self.other_secret.is_some() {
+                return impossible(
+                    "other_secret without secret: the one that this node uses is missing".into(),
+                );
+            }
+            return if self.insecure { self.validate_insecure() } else { Err(ConfigError::NoSecret) };
+        }
+        if self.insecure {
+            return impossible(
+                "insecure = true with a secret: drop one of them, so that it is plain which is meant".into(),
+            );
+        }
+        Ok(())
     }
+
+    /// Without a secret, every address in use must be loopback.
+    fn validate_insecure(&self) -> Result<(), ConfigError> {
+        let beyond = |option, value: String| Err(ConfigError::InsecureBeyondLoopback { option, value });
+        if !self.bind.ip().is_loopback() {
+            return beyond("bind", self.bind.to_string());
+        }
+        if let Some(advertise) = self.advertise.filter(|advertise| !advertise.ip().is_loopback()) {
+            return beyond("advertise", advertise.to_string());
+        }
+        let is_far = |seed: &&String| seed.parse::<SocketAddr>().is_ok_and(|seed| !seed.ip().is_loopback());
+        if let Some(seed) = self.seeds.iter().find(is_far) {
+            return beyond("seeds", seed.clone());
+        }
+        let interface = self.interface.as_deref().and_then(|interface| interface.parse::<IpAddr>().ok());
+        if let Some(interface) = interface.filter(|interface| !interface.is_loopback()) {
+            return beyond("interface", interface.to_string());
+        }
+        Ok(())
+    }
+}
+
+fn check_secret(secret: Vec<u8>) -> Result<Secret, ConfigError> {
+    // Wiped in any case.
+    let secret = Secret::from(secret);
+    if secret.len() < ClusterKey::MIN_SECRET_BYTES {
+        return Err(ConfigError::SecretTooShort { bytes: secret.len(), least: ClusterKey::MIN_SECRET_BYTES });
+    }
+    Ok(secret)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The one table of options.
 
+use std::io::{self, Read};
 use std::net::SocketAddr;
 
 use sessionmesh_core::NodeName;
 use sessionmesh_core::placement::Mode;
 use sessionmesh_core::replication::AckLevel;
+use zeroize::Zeroizing;
 
 use super::value::{bad, bytes, duration, in_range, parse, word};
 use super::{Alone, Config, ConfigError};
@@ -47,15 +49,21 @@ options! {
             Ok(())
         };
     "secret", "", "The cluster's secret, at least 16 bytes, the same on every node. Better: secret_file.",
-        |config, _, value| config.secret(value).map(drop);
-    "secret_file", "", "A file with the secret; white space at its ends does not count.",
-        |config, _, value| {
-            let text = std::fs::read_to_string(value)
+        |config, key, value| config.secrets(key, value);
+    "secret_file", "", "A file with the secret in one line; in a second line, another that is accepted too, while secrets are rotated.",
+        |config, key, value| {
+            let text = secret_text(value)
                 .map_err(|error| ConfigError::File { what: "secret_file", path: value.into(), detail: error.to_string() })?;
-            config.secret(text.trim()).map(drop)
+            config.secrets(key, &text)
         };
-    "insecure", "false", "Start without a secret. Only on loopback.",
+    "insecure", "false", "Start without a secret, and without encryption. Only on loopback.",
         |config, key, value| { config.insecure = word(key, value, BOOL)?; Ok(()) };
+    "certificate_file", "minted from the secret", "This node's certificate and what leads to the authority, PEM, valid for the node's name, for client and server.",
+        |config, _, value| { config.certificates.certificate = Some(value.into()); Ok(()) };
+    "key_file", "minted from the secret", "The certificate's key, PEM.",
+        |config, _, value| { config.certificates.key = Some(value.into()); Ok(()) };
+    "authority_file", "made from the secret", "The authorities whose certificates are accepted, PEM.",
+        |config, _, value| { config.certificates.authority = Some(value.into()); Ok(()) };
     "multicast", "true without seeds", "Find other nodes by multicast heartbeats.",
         |config, key, value| { config.multicast = Some(word(key, value, BOOL)?); Ok(()) };
     "address", "228.0.0.4", "The multicast group, IPv4 or IPv6.",
@@ -178,6 +186,17 @@ options! {
         |config, key, value| { config.handshakes = in_range(key, value, 1, 10_000)?; Ok(()) };
     "handshake_timeout", "2s", "How long a connection may take to prove who it is.",
         |config, key, value| { config.handshake_timeout = duration(key, value)?; Ok(()) };
+}
+
+/// A file that holds a secret is short: whatever is longer is another file.
+fn secret_text(path: &str) -> io::Result<Zeroizing<String>> {
+    const MOST_BYTES: u64 = 64 << 10;
+    let mut text = Zeroizing::new(String::new());
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!("longer than {MOST_BYTES} bytes: no file with a secret")));
+    }
+    Ok(text)
 }
 
 pub(super) fn set(config: &mut Config, key: &str, value: &str) -> Result<(), ConfigError> {

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sessionmesh_core::wire::{ClusterKey, HandshakeError, Hello, PROTOCOL_VERSIONS, Role};
+use sessionmesh_core::wire::{HandshakeError, Hello, PROTOCOL_VERSIONS, Role};
 use tokio::net::TcpStream;
 
 use super::{Callees, Findings, Own, hello};
 use crate::config::Config;
 use crate::host;
+use crate::net::channel::Channel;
 use crate::net::dial::CONNECT_TIMEOUT;
-use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Stage, shake};
+use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Shaken, Stage, shake};
+use crate::security::Credentials;
 
 /// Addresses called at most: a cluster's worth.
 const MAX_CALLS: usize = 256;
@@ -28,7 +31,7 @@ struct Peer {
 /// Calls them and those whom they know. Gives back the names of the nodes that would take this one.
 pub(super) async fn look(
     config: &Config,
-    key: &ClusterKey,
+    credentials: &Arc<Credentials>,
     own: &Own,
     mut callees: Callees,
     findings: &mut Findings,
@@ -39,8 +42,8 @@ pub(super) async fn look(
         let mut calls = Vec::new();
         for (address, what) in std::mem::take(&mut callees) {
             if called.insert(address) {
-                let (key, hello) = (key.clone(), hello(&own.me));
-                let called = tokio::spawn(call(address, key, hello, config.handshake_timeout));
+                let (credentials, hello) = (credentials.clone(), hello(&own.me));
+                let called = tokio::spawn(call(address, credentials, hello, config.handshake_timeout));
                 calls.push((address, what, called));
             }
         }
@@ -77,13 +80,13 @@ pub(super) async fn look(
 
 async fn call(
     address: SocketAddr,
-    key: ClusterKey,
+    credentials: Arc<Credentials>,
     hello: Hello,
     patience: Duration,
 ) -> Result<Peer, String> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let mut stream = match connected {
-        Ok(Ok(stream)) => stream,
+    let mut channel = match connected {
+        Ok(Ok(stream)) => Channel::new(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Err("the host is there, and nothing listens on this port: the node does not run, or with another \
                         bind"
@@ -97,15 +100,18 @@ async fn call(
             ));
         }
     };
-    match tokio::time::timeout(patience, shake(&mut stream, Role::Dialer, &key, hello)).await {
-        Ok(Ok(hello)) => {
+    match tokio::time::timeout(patience, shake(&mut channel, Role::Dialer, &credentials, hello)).await {
+        Ok(Ok(Shaken { hello, .. })) => {
             let differ_ms = hello.clock_ms.abs_diff(host::now().wall_ms);
             Ok(Peer { hello, differ_ms })
         }
-        Ok(Err(ShakeError::Io(_, Stage::Header))) => {
-            Err("accepts and closes: a node of a cluster with another name, or no sessionmesh node".into())
-        }
-        Ok(Err(ShakeError::Io(..))) => {
+        Ok(Err(ShakeError::Broken(_, Stage::Header))) => Err("accepts and closes: a node of a cluster with another name, \
+                                                             one that does (or does not) run with insecure = true, \
+                                                             or no sessionmesh node"
+            .into()),
+        // Headers were right, so the secret is; certificates of the operator's may not be.
+        Ok(Err(ShakeError::Broken(error, _))) => Err(format!("shares the secret, and encryption fails: {error}")),
+        Ok(Err(ShakeError::Handshake(HandshakeError::Unauthenticated))) => {
             Err("a node of this cluster's name with another secret: compare the fingerprints".into())
         }
         Ok(Err(ShakeError::Handshake(HandshakeError::Misbehaved(error)))) => {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use sessionmesh_core::membership::{Identity, MemberState};
 use sessionmesh_core::wire::{Hello, PROTOCOL_VERSIONS, Side};
@@ -23,6 +24,7 @@ use crate::error::StartError;
 use crate::host;
 use crate::net::bind::Bound;
 use crate::net::resolve::resolve;
+use crate::security::{Credentials, cluster_key};
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,22 +91,28 @@ pub async fn diagnose(config: &Config) -> Vec<Finding> {
         findings.wrong(format!("the configuration can't be used: {error}"));
         return findings.0;
     }
-    let key = config.key();
     let without = if config.secret.is_some() { "" } else { " (no secret)" };
     findings.fine(format!(
         "cluster \"{}\"{without}: name and secret have the fingerprint {}, which must be the same on every node",
         config.cluster,
-        key.fingerprint()
+        cluster_key(config).fingerprint()
     ));
     let own = look_at_sockets(config, &mut findings);
     let mut callees = look_up_seeds(config, &mut findings).await;
     let Some(own) = own else { return findings.0 };
+    let credentials = match Credentials::new(config, &own.me) {
+        Ok(credentials) => Arc::new(credentials),
+        Err(error) => {
+            findings.wrong(error.to_string());
+            return findings.0;
+        }
+    };
     if config.uses_multicast() {
-        for (address, what) in hear::look(config, &key, &own, &mut findings).await {
+        for (address, what) in hear::look(config, &credentials.key, &own, &mut findings).await {
             callees.entry(address).or_insert(what);
         }
     }
-    let reached = call::look(config, &key, &own, callees, &mut findings).await;
+    let reached = call::look(config, &credentials, &own, callees, &mut findings).await;
     sum_up(config, &reached, &mut findings);
     findings.0
 }

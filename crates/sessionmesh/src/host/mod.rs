@@ -14,13 +14,15 @@ use sessionmesh_core::{BootId, Instant, Now, SessionId};
 
 #[cfg(not(sessionmesh_simulation))]
 pub(crate) use real::{
-    Bound, Datagrams, Hashing, READ_BYTES, TABLE_PARTS, TcpListener, TcpStream, UdpSocket, WRITE_BYTES,
-    blocking, mono, protocol_versions, random, spawn, spawn_apart, steady_wall_ms, wall_ms,
+    Bound, Datagrams, ENCRYPTS, Hashing, READ_BYTES, TABLE_PARTS, TcpListener, TcpStream, UdpSocket,
+    WRITE_BYTES, blocking, mono, protocol_versions, random, spawn, spawn_apart, steady_wall_ms,
+    try_write_vectored, wall_ms,
 };
 #[cfg(sessionmesh_simulation)]
 pub(crate) use simulated::{
-    Bound, Datagrams, Hashing, READ_BYTES, TABLE_PARTS, TcpListener, TcpStream, UdpSocket, WRITE_BYTES,
-    blocking, mono, protocol_versions, random, spawn, spawn_apart, steady_wall_ms, wall_ms,
+    Bound, Datagrams, ENCRYPTS, Hashing, READ_BYTES, TABLE_PARTS, TcpListener, TcpStream, UdpSocket,
+    WRITE_BYTES, blocking, mono, protocol_versions, random, spawn, spawn_apart, steady_wall_ms,
+    try_write_vectored, wall_ms,
 };
 
 /// Both clocks.

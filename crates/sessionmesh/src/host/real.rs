@@ -24,6 +24,13 @@ pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Put into a connection's write buffer at once.
 pub(crate) const WRITE_BYTES: usize = 128 << 10;
 
+/// Whether links are encrypted if there is a secret.
+pub(crate) const ENCRYPTS: bool = true;
+
+pub(crate) fn try_write_vectored(stream: &TcpStream, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    stream.try_write_vectored(parts)
+}
+
 /// What this node speaks.
 pub(crate) fn protocol_versions() -> (u32, u32) {
     sessionmesh_core::wire::PROTOCOL_VERSIONS

@@ -12,12 +12,19 @@ use sessionmesh_core::wire::Hello;
 use super::handshake::{Failed, greet};
 use super::link;
 use crate::control::Input;
+use crate::events::fault;
 use crate::mesh::Mesh;
 
 /// How long a connection may take to be made.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) async fn dial(mesh: Arc<Mesh>, address: SocketAddr, id: LinkId, hello: Hello) {
+    // Without a secret nothing leaves this host, whatever a name may have been resolved to.
+    if mesh.config.insecure && !address.ip().is_loopback() {
+        fault(&mesh, "not dialed", "insecure = true, and the address is not on loopback", &address);
+        mesh.tell(Input::DialFailed(address, DialFailure::Stranger));
+        return;
+    }
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

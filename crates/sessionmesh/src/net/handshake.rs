@@ -1,6 +1,5 @@
-//! From a connection to a link: headers, Hellos, verdicts.
+//! From a connection to a link: headers, encryption, Hellos, verdicts.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,23 +7,25 @@ use crate::host::TcpStream;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::wire::{
-    ClusterKey, Frame, FrameDecoder, FrameLimit, Handshake, HandshakeError, Hello, PREAMBLE_BYTES,
-    PeerMisbehaved, Refusal, Role, SEAL_BYTES,
+    Frame, FrameDecoder, FrameLimit, HEADER_BYTES, Handshake, HandshakeError, Hello, KeyId, PeerMisbehaved,
+    Refusal, Role, SEAL_BYTES,
 };
-#[cfg(not(sessionmesh_simulation))]
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use super::channel::{Broken, Channel};
 use crate::control::{Attached, Input};
 use crate::events::fault;
 use crate::host;
 use crate::mesh::Mesh;
+use crate::security::Credentials;
 use crate::stats::count;
 
 /// A connection whose other side proved who it is and was admitted by this one.
 pub(crate) struct Greeted {
-    pub(crate) stream: TcpStream,
+    pub(crate) channel: Channel,
     pub(crate) peer: Hello,
+    /// Which secret it has.
+    pub(crate) secret: KeyId,
     /// What was read past the handshake.
     pub(crate) buffer: BytesMut,
     pub(crate) attached: Attached,
@@ -49,16 +50,17 @@ pub(crate) async fn greet(
     dialed: Option<SocketAddr>,
     hello: Hello,
 ) -> Result<Greeted, Failed> {
-    let from = stream.peer_addr().map_or_else(|_| "unknown".into(), |address| address.to_string());
+    let channel = Channel::new(stream);
+    let from = channel.peer_addr().map_or_else(|_| "unknown".into(), |address| address.to_string());
     let exchanged =
-        tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, stream, link, dialed, hello));
-    let cause = match exchanged.await {
+        tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, channel, link, dialed, hello));
+    let (cause, detail) = match exchanged.await {
         Ok(Ok(result)) => return result,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "time-out".into(),
+        Ok(Err(error)) => (error.cause(), format!("{from}: {error}")),
+        Err(_) => ("time-out".into(), from),
     };
     // A connection that ends before it says anything is a port scan or a health check.
-    fault(mesh, "handshake failed", &cause, &from);
+    fault(mesh, "handshake failed", &cause, &detail);
     Err(Failed::Stranger)
 }
 
@@ -67,7 +69,9 @@ pub(crate) async fn greet(
 pub(crate) enum Stage {
     /// No header came.
     Header,
-    /// A header came, and no Hello.
+    /// A header came; the connection is not encrypted yet.
+    Encryption,
+    /// It is, or need not be, and no Hello came.
     Hello,
     /// Each has the other's Hello.
     Verdict,
@@ -76,10 +80,20 @@ pub(crate) enum Stage {
 /// Why two sides did not get to know each other.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShakeError {
-    #[error("connection {}", .0.kind())]
-    Io(io::Error, Stage),
+    #[error("{0}")]
+    Broken(Broken, Stage),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+}
+
+impl ShakeError {
+    /// One of few, for counting.
+    fn cause(&self) -> String {
+        match self {
+            Self::Broken(Broken::Tls(failed), _) => failed.cause.into(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<PeerMisbehaved> for ShakeError {
@@ -88,45 +102,65 @@ impl From<PeerMisbehaved> for ShakeError {
     }
 }
 
-/// Headers and Hellos, both ways. Gives back the other's.
+/// Who is on the other side.
+pub(crate) struct Shaken {
+    pub(crate) hello: Hello,
+    /// Which secret it has.
+    pub(crate) secret: KeyId,
+}
+
+/// Headers, encryption and Hellos, both ways.
 pub(crate) async fn shake(
-    stream: &mut TcpStream,
+    channel: &mut Channel,
     role: Role,
-    key: &ClusterKey,
+    credentials: &Credentials,
     hello: Hello,
-) -> Result<Hello, ShakeError> {
-    let at = |stage| move |error| ShakeError::Io(error, stage);
-    stream.set_nodelay(true).map_err(at(Stage::Header))?;
-    let mut handshake = Handshake::new(role, host::random().map_err(at(Stage::Header))?);
+) -> Result<Shaken, ShakeError> {
+    fn at<E: Into<Broken>>(stage: Stage) -> impl Fn(E) -> ShakeError {
+        move |error| ShakeError::Broken(error.into(), stage)
+    }
+    let Credentials { key, tls } = credentials;
+    channel.set_nodelay().map_err(at(Stage::Header))?;
+    let nonce = host::random().map_err(at(Stage::Header))?;
+    let mut handshake = Handshake::new(role, tls.is_some(), nonce);
+
+    // The dialer speaks first: a stranger learns nothing from connecting.
+    let mut header = [0; HEADER_BYTES];
+    if role == Role::Dialer {
+        channel.write_all(&handshake.header(key)).await.map_err(at(Stage::Header))?;
+    }
+    let (magic, rest) = header.split_at_mut(4);
+    channel.read_exact(magic).await.map_err(at(Stage::Header))?;
+    if !Handshake::may_begin(magic) {
+        return Err(HandshakeError::Foreign.into());
+    }
+    channel.read_exact(rest).await.map_err(at(Stage::Header))?;
+    let read = handshake.read_header(key, &header);
+    if role == Role::Acceptor && matches!(read, Ok(()) | Err(HandshakeError::Unauthenticated)) {
+        channel.write_all(&handshake.header(key)).await.map_err(at(Stage::Encryption))?;
+    }
+    read?;
+    if let Some(tls) = tls {
+        channel.encrypt(tls, role).await.map_err(at(Stage::Encryption))?;
+    }
+
     // The clock as it is when it is said, not when the connection was made.
     let seal = |handshake: &Handshake| {
         handshake.seal(key, &Hello { clock_ms: host::now().wall_ms, ..hello.clone() })
     };
-
-    // The dialer speaks first: a stranger learns nothing from connecting.
-    let mut preamble = [0; PREAMBLE_BYTES];
     if role == Role::Dialer {
-        stream.write_all(&handshake.preamble(key)).await.map_err(at(Stage::Header))?;
+        channel.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
     }
-    stream.read_exact(&mut preamble).await.map_err(at(Stage::Header))?;
-    handshake.read_preamble(key, &preamble)?;
-    let mut say = Vec::new();
-    if role == Role::Acceptor {
-        say.extend_from_slice(&handshake.preamble(key));
-    } else {
-        say.extend_from_slice(&seal(&handshake));
-    }
-    stream.write_all(&say).await.map_err(at(Stage::Hello))?;
-
     let mut sealed = [0; SEAL_BYTES];
-    stream.read_exact(&mut sealed).await.map_err(at(Stage::Hello))?;
+    channel.read_exact(&mut sealed).await.map_err(at(Stage::Hello))?;
     let mut body = vec![0; Handshake::hello_bytes(&sealed)?];
-    stream.read_exact(&mut body).await.map_err(at(Stage::Hello))?;
-    let peer = handshake.open(key, &sealed, &body)?;
+    channel.read_exact(&mut body).await.map_err(at(Stage::Hello))?;
+    let (peer, secret) = handshake.open(key, &sealed, &body)?;
+    channel.check_identity(&peer).map_err(at(Stage::Hello))?;
     if role == Role::Acceptor {
-        stream.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
+        channel.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
     }
-    Ok(peer)
+    Ok(Shaken { hello: peer, secret })
 }
 
 /// Differences of clocks that an operator should know of.
@@ -134,15 +168,16 @@ pub(crate) const CLOCKS_DIFFER_MS: u64 = 2_000;
 
 async fn exchange(
     mesh: &Arc<Mesh>,
-    mut stream: TcpStream,
+    mut channel: Channel,
     link: LinkId,
     dialed: Option<SocketAddr>,
     hello: Hello,
 ) -> Result<Result<Greeted, Failed>, ShakeError> {
-    let at_verdict = |error| ShakeError::Io(error, Stage::Verdict);
     let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
     let dial = hello.dial;
-    let peer = shake(&mut stream, role, &mesh.key, hello).await?;
+    let credentials = mesh.credentials();
+    let Shaken { hello: peer, secret } = shake(&mut channel, role, &credentials, hello).await?;
+    drop(credentials);
     if peer.probe {
         count(&mesh.counters.probes_answered);
         return Ok(Err(Failed::Probe));
@@ -161,23 +196,25 @@ async fn exchange(
         Err(Refusal { reason: sessionmesh_core::wire::RefusalReason::Leaving, detail })
     });
     let refusal = refusal.err();
-    stream.write_all(&Frame::Verdict(refusal.clone()).encode()).await.map_err(at_verdict)?;
+    let at_verdict = |error: Broken| ShakeError::Broken(error, Stage::Verdict);
+    let verdict = Frame::Verdict(refusal.clone()).encode();
+    channel.write_all(&verdict).await.map_err(|error| at_verdict(error.into()))?;
     let mut buffer = BytesMut::with_capacity(16 << 10);
-    let theirs = read_verdict(mesh, &mut stream, &peer, &mut buffer).await?;
+    let theirs = read_verdict(mesh, &mut channel, &peer, &mut buffer).await?;
     if refusal.is_some() || theirs.is_some() {
         return Ok(Err(Failed::Refused(theirs)));
     }
     let (attach, attached) = oneshot::channel();
     mesh.tell(Input::LinkUp { link, attach });
     Ok(match attached.await {
-        Ok(attached) => Ok(Greeted { stream, peer, buffer, attached }),
+        Ok(attached) => Ok(Greeted { channel, peer, secret, buffer, attached }),
         Err(_) => Err(Failed::Refused(None)),
     })
 }
 
 async fn read_verdict(
     mesh: &Mesh,
-    stream: &mut TcpStream,
+    channel: &mut Channel,
     peer: &Hello,
     buffer: &mut BytesMut,
 ) -> Result<Option<Refusal>, ShakeError> {
@@ -189,9 +226,6 @@ async fn read_verdict(
                 _ => Err(PeerMisbehaved::Unexpected("frame before the verdict").into()),
             };
         }
-        let read = stream.read_buf(buffer).await.map_err(|error| ShakeError::Io(error, Stage::Verdict))?;
-        if read == 0 {
-            return Err(ShakeError::Io(io::ErrorKind::UnexpectedEof.into(), Stage::Verdict));
-        }
+        channel.read_buf(buffer).await.map_err(|error| ShakeError::Broken(error, Stage::Verdict))?;
     }
 }

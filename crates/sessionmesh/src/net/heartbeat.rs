@@ -106,7 +106,7 @@ async fn send(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             heard: heard_in(beacon.heard, counter).chain(beacons.take_probers()).collect(),
             address: mesh.me.address,
         }
-        .seal(&mesh.key);
+        .seal(&mesh.credentials().key);
         let unicast =
             beacon.targets.iter().filter(|_| !mesh.config.uses_multicast() || !mesh.config.seeds.is_empty());
         let group = mesh.config.uses_multicast().then_some(&group);
@@ -161,7 +161,8 @@ async fn hear(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
             }
         };
         let Some(datagram) = buffer.get(..length) else { continue };
-        match Probe::open(&mesh.key, datagram) {
+        let credentials = mesh.credentials();
+        match Probe::open(&credentials.key, datagram) {
             None => {}
             Some(Ok(probe)) => {
                 count(&mesh.counters.probes_answered);
@@ -173,7 +174,7 @@ async fn hear(mesh: &Mesh, beacons: &Beacons, socket: &UdpSocket) {
                 continue;
             }
         }
-        match Heartbeat::open(&mesh.key, datagram) {
+        match Heartbeat::open(&credentials.key, datagram) {
             Ok(heartbeat) if heartbeat.boot == mesh.me.boot => {}
             // Recorded and sent again: costs its tag, and no more.
             Ok(heartbeat) if !is_fresh(&mut newest, &heartbeat) => count(&mesh.counters.heartbeats_replayed),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::host::{READ_BYTES, TcpStream, WRITE_BYTES};
-use bytes::{Buf, BytesMut};
+use crate::host::WRITE_BYTES;
+use bytes::BytesMut;
 use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::fetch::{self, Standing};
@@ -20,6 +20,7 @@ use sessionmesh_core::wire::{
 };
 use tokio::sync::{Notify, mpsc};
 
+use super::channel::{Broken, Channel};
 use super::handshake::Greeted;
 use super::sync::{self, SyncInput};
 use crate::ack::AckWait;
@@ -38,7 +39,7 @@ const RECHECK: Duration = Duration::from_millis(250);
 enum Closed {
     /// By this node or the other.
     Ended,
-    Io(io::Error),
+    Broken(Broken),
     Misbehaved(PeerMisbehaved),
     /// The peer leaves for good.
     Left,
@@ -46,7 +47,13 @@ enum Closed {
 
 impl From<io::Error> for Closed {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self::Broken(error.into())
+    }
+}
+
+impl From<Broken> for Closed {
+    fn from(error: Broken) -> Self {
+        Self::Broken(error)
     }
 }
 
@@ -58,7 +65,7 @@ impl From<PeerMisbehaved> for Closed {
 
 /// Runs a link to its end.
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
-    let Greeted { stream, peer: hello, buffer, attached } = greeted;
+    let Greeted { channel, peer: hello, secret, buffer, attached } = greeted;
     let Attached { link: id, peer, wake, close, sync: to_sync, passes } = attached;
     let sync = host::spawn(sync::run(mesh.clone(), peer.clone(), id, passes));
     let mut link = Link {
@@ -66,7 +73,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         wake,
         mesh,
         peer: &peer,
-        stream,
+        channel,
         decoder: FrameDecoder::new(hello.boot, FrameLimit(mesh.config.frame_bytes)),
         read: buffer,
         write: BytesMut::with_capacity(WRITE_BYTES),
@@ -79,13 +86,18 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
     let closed = tokio::select! {
         closed = link.exchange() => closed.err().unwrap_or(Closed::Ended),
         () = close.notified() => Closed::Ended,
+        // Whoever has one that is accepted comes back at once.
+        () = mesh.until_not_accepted(secret) => Closed::Ended,
     };
     sync.abort();
     peer.detach(id);
     match closed {
         Closed::Ended => {}
         Closed::Left => mesh.tell(Input::PeerLeft(peer.boot)),
-        Closed::Io(error) => tracing::debug!(member = %peer.name, %error, "link lost"),
+        Closed::Broken(Broken::Io(error)) => tracing::debug!(member = %peer.name, %error, "link lost"),
+        Closed::Broken(Broken::Tls(failed)) => {
+            fault(mesh, "link broken", failed.cause, &format!("{}: {failed}", peer.name));
+        }
         Closed::Misbehaved(error) => {
             fault(mesh, "peer misbehaved", &error.to_string(), &peer.name);
             mesh.tell(Input::Misbehaved(peer.boot));
@@ -98,7 +110,7 @@ struct Link<'a> {
     wake: Arc<Notify>,
     mesh: &'a Arc<Mesh>,
     peer: &'a Arc<Peer>,
-    stream: TcpStream,
+    channel: Channel,
     decoder: FrameDecoder,
     read: BytesMut,
     write: BytesMut,
@@ -113,18 +125,18 @@ struct Link<'a> {
 impl Link<'_> {
     async fn exchange(&mut self) -> Result<(), Closed> {
         // The peer may have sent frames right behind its verdict.
+        self.read()?;
         self.handle_frames().await?;
         loop {
             self.flush()?;
-            let blocked = !self.write.is_empty();
+            let blocked = self.is_blocked();
             tokio::select! {
-                ready = self.stream.readable() => {
+                ready = self.channel.readable() => {
                     ready?;
-                    if self.fill_read_buffer()? {
-                        self.handle_frames().await?;
-                    }
+                    self.read()?;
+                    self.handle_frames().await?;
                 }
-                ready = self.stream.writable(), if blocked => ready?,
+                ready = self.channel.writable(), if blocked => ready?,
                 () = self.wake.notified(), if !blocked => {}
                 // The rest may come from anybody.
                 () = tokio::time::sleep_until(self.recheck_at), if self.inbox.is_incomplete() => {
@@ -138,7 +150,7 @@ impl Link<'_> {
     /// Writes what waits, as far as the socket takes it.
     fn flush(&mut self) -> Result<(), Closed> {
         loop {
-            if self.write.is_empty() {
+            if !self.is_blocked() {
                 let filled = self.peer.fill(self.id, &mut self.inbox, &mut self.write, WRITE_BYTES);
                 // Another link has taken this one's place.
                 let filled = filled.ok_or(Closed::Ended)?;
@@ -149,25 +161,22 @@ impl Link<'_> {
                     return Ok(());
                 }
             }
-            match self.stream.try_write(&self.write) {
-                Ok(written) => self.write.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
+            self.channel.try_write(&mut self.write)?;
+            if self.is_blocked() {
+                return Ok(());
             }
         }
     }
 
-    fn fill_read_buffer(&mut self) -> Result<bool, Closed> {
-        self.read.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.read) {
-            Ok(0) => Err(Closed::Ended),
-            Ok(bytes) => {
-                self.peer.count_received(bytes);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    /// Whether something is written that the socket has not taken.
+    fn is_blocked(&self) -> bool {
+        !self.write.is_empty() || self.channel.is_blocked()
+    }
+
+    fn read(&mut self) -> Result<(), Closed> {
+        let bytes = self.channel.try_read_buf(&mut self.read)?;
+        self.peer.count_received(bytes);
+        Ok(())
     }
 
     async fn handle_frames(&mut self) -> Result<(), Closed> {

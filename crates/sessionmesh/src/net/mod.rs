@@ -6,12 +6,14 @@
 //! | `interface` | which network interface |
 //! | `heartbeat` | the thread that sends and hears datagrams |
 //! | `listener`, `dial`, `handshake` | how connections become links |
+//! | `channel` | a connection's bytes, encrypted if there is a secret |
 //! | `link` | a link's frames, both ways |
 //! | `sync` | passes on a link |
 //! | `seeds`, `resolve` | names of seeds, resolved again and again |
 
 #[cfg(not(sessionmesh_simulation))]
 pub(crate) mod bind;
+pub(crate) mod channel;
 pub(crate) mod dial;
 pub(crate) mod handshake;
 pub(crate) mod heartbeat;
