@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // A test that can't go on says so and stops.
 
 mod cuts;
+mod encryption;
 mod expiry;
 mod floods;
 mod joins;
@@ -129,6 +130,7 @@ fn main() {
         kills::stories(size),
         stops::stories(size),
         cuts::stories(size),
+        encryption::stories(size),
         logouts::stories(size),
         writers::stories(size),
         joins::stories(size),

@@ -5,6 +5,7 @@
 mod backup;
 mod bad_input;
 mod faults;
+mod hygiene;
 mod life;
 mod rotation;
 

@@ -29,6 +29,7 @@ pub struct Processes {
     cluster: String,
     flags: Vec<String>,
     seeds: bool,
+    insecure: bool,
     lan: Option<Arc<Lan>>,
     log: Option<PathBuf>,
     told: Option<Vec<String>>,
@@ -58,6 +59,7 @@ impl Processes {
             cluster: format!("processes-{}-{number}", std::process::id()),
             flags: Vec::new(),
             seeds: false,
+            insecure: false,
             lan: None,
             log: None,
             told: None,
@@ -91,6 +93,13 @@ impl Processes {
         self
     }
 
+    /// Without a secret, and so without encryption.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
     /// Each node on a host of its own, the first on the first; on loopback otherwise.
     #[must_use]
     pub fn on(mut self, lan: &Arc<Lan>) -> Self {
@@ -115,7 +124,11 @@ impl Processes {
                 command
             }
         };
-        command.env("SESSIONMESH_SECRET", SECRET);
+        if self.insecure {
+            command.arg("--insecure");
+        } else {
+            command.env("SESSIONMESH_SECRET", SECRET);
+        }
         command.args(["--name", name, "--drain=100ms", "--frequency=100ms", "--drop-time=1s"]);
         command.args(["--set=join_wait=500ms", "--set=fetch_timeout=250ms"]);
         command.arg(format!("--set=cluster={}", self.cluster));
@@ -330,6 +343,16 @@ impl NodeProcess {
         let mut threads = std::fs::read_dir(threads).unwrap().map(Result::unwrap);
         let thread = threads.find(named).unwrap_or_else(|| panic!("{} has no thread {name}", self.name));
         thread.file_name().to_string_lossy().parse().unwrap()
+    }
+
+    /// What it has used of all cores, in steps of the system's ticks.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // The name in parentheses may hold anything; user and system time are the 14th and 15th field.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     /// The process, as the system numbers them.

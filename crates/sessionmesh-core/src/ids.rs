@@ -2,12 +2,16 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// What logs call a session depends on it.
+static SALT: AtomicU64 = AtomicU64::new(0);
 
 /// The name of a session: 128 bits from the operating system's random source.
 ///
-/// Whoever holds it is the user, so `Debug` shows a short hash and there is no `Display`.
+/// Whoever holds it is the user, so `Debug` shows a short salted hash and there is no `Display`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 16]);
 
@@ -15,6 +19,12 @@ impl SessionId {
     /// From 16 random bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+
+    /// Salts what `Debug` shows of all ids in this process, so that nobody who guesses an id can find it in a log. The
+    /// same on all nodes of a cluster, so that their logs can be read together.
+    pub fn salt_debug(salt: u64) {
+        SALT.store(salt, Ordering::Relaxed);
     }
 
     /// The bytes, for a cookie or the wire.
@@ -31,7 +41,8 @@ impl SessionId {
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session#{:08x}", xxh3_64(&self.0) as u32)
+        let salt = SALT.load(Ordering::Relaxed);
+        write!(f, "session#{:08x}", xxh3_64_with_seed(&self.0, salt) as u32)
     }
 }
 

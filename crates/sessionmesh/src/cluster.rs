@@ -79,6 +79,7 @@ impl Cluster {
         let bound = Bound::open(&config)?;
         let me = identity(&config, bound.address)?;
         let credentials = Credentials::new(&config, &me)?;
+        SessionId::salt_debug(credentials.key.log_salt());
         let (control, inputs) = mpsc::unbounded_channel();
         let node = Node::new(me.clone(), config.membership, host::mono());
         let mesh = Arc::new(Mesh::new(config, me, credentials, control));

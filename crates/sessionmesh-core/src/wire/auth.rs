@@ -102,6 +102,12 @@ impl ClusterKey {
         }
     }
 
+    /// For [`crate::SessionId::salt_debug`].
+    pub fn log_salt(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = short_tag(&self.own.probe, &[b"log salt"]);
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     fn all(&self) -> impl Iterator<Item = &Keys> {
         core::iter::once(&self.own).chain(&self.other)
     }
