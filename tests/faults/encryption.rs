@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use crate::{Size, Story, processes};
 
 pub(crate) fn stories(size: Size) -> Vec<Story> {
-    Story::one("encryption::costs_less_than_a_seventh", size, costs)
+    Story::one("encryption::costs_less_than_fifteen_percent", size, costs)
 }
 
-/// Cheaper by this at least without: asserted in full only, on an idle machine.
+/// What it may cost; asserted in full only, on an idle machine.
 const MOST: f64 = 0.15;
 
 async fn costs(size: Size) {

@@ -30,8 +30,8 @@ pub(crate) enum Shows {
     OtherAuthority,
     /// A right certificate of another start of another node.
     Another(u64, &'static str),
-    /// Its own, made with TLS 1.3 but for another protocol.
-    OtherProtocol,
+    /// Its own, in TLS for another protocol, or for none in particular.
+    OtherProtocol(Option<&'static str>),
 }
 
 /// Who it is, and what it knows.
@@ -106,8 +106,9 @@ impl Liar {
                 config.with_client_auth_cert(vec![certificate], key).unwrap()
             }
         };
-        let protocol = if matches!(self.shows, Shows::OtherProtocol) { "h2" } else { "sessionmesh/1" };
-        config.alpn_protocols = vec![protocol.into()];
+        let protocol =
+            if let Shows::OtherProtocol(other) = self.shows { other } else { Some("sessionmesh/1") };
+        config.alpn_protocols = protocol.into_iter().map(Into::into).collect();
         config.into()
     }
 
@@ -116,7 +117,7 @@ impl Liar {
         let (boot, name) = (self.hello.boot.get(), self.hello.name.as_str());
         match &self.shows {
             Shows::Nothing => None,
-            Shows::Itself | Shows::OtherProtocol => Some(self.mint(&self.secret, boot, name)),
+            Shows::Itself | Shows::OtherProtocol(_) => Some(self.mint(&self.secret, boot, name)),
             Shows::OtherAuthority => Some(self.mint(b"another secret..", boot, name)),
             Shows::Another(boot, name) => Some(self.mint(&self.secret, *boot, name)),
         }

@@ -127,23 +127,30 @@ async fn an_id_that_nobody_issued_is_never_adopted(mode: &str) {
 }
 
 async fn a_session_ends_on_the_server_unused_and_used(mode: &str) {
-    let cluster = processes(mode).with("--idle=2s").with("--set=absolute=4s").start(2).await;
+    let cluster = processes(mode).with("--idle=1s").with("--set=absolute=4s").start(2).await;
     let (mut used, mut unused) = (Browser::new(), Browser::new());
     let begun = tokio::time::Instant::now();
     used.put(&cluster.nodes[0], "k", "v").await;
     unused.put(&cluster.nodes[0], "k", "v").await;
-    let (mut ended, mut at) = (None, 0);
+    let (mut ended, mut at, mut looked) = (None, 0, false);
     while ended.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(8), "a session that is used lasts for ever");
         at += 1;
         let answer = used.get(&cluster.nodes[at % 2], "/get?k=k").await;
         if answer.status != 200 {
             ended = Some(begun.elapsed());
+        } else if begun.elapsed() > Duration::from_millis(3_200) && !looked {
+            // The one that is used lives.
+            looked = true;
+            for node in &cluster.nodes {
+                assert_ne!(unused.get(node, "/get?k=k").await.status, 200);
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let ended = ended.unwrap_or_default();
     assert!(ended > Duration::from_millis(3_500), "used all the time, it ended after {ended:?}");
+    assert!(looked, "the unused one ended first");
     // Its client still has the cookie; that helps nobody.
     for node in &cluster.nodes {
         assert_ne!(unused.get(node, "/get?k=k").await.status, 200);

@@ -72,13 +72,15 @@ impl Cluster {
     ///
     /// # Errors
     /// The configuration can't be used, or the system refuses something. Nothing is left then.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         config.validate()?;
         // From here on it does not step.
         let _ = host::steady_wall_ms();
         let bound = Bound::open(&config)?;
         let me = identity(&config, bound.address)?;
         let credentials = Credentials::new(&config, &me)?;
+        // What is made from them is enough.
+        (config.secret, config.other_secret) = (None, None);
         SessionId::salt_debug(credentials.key.log_salt());
         let (control, inputs) = mpsc::unbounded_channel();
         let node = Node::new(me.clone(), config.membership, host::mono());
@@ -144,15 +146,17 @@ impl Cluster {
     pub fn reload_secrets(&self, config: &Config) -> Result<(), ReloadError> {
         config.validate()?;
         let mesh = self.mesh();
-        if config.secret.is_some() != mesh.config.secret.is_some() {
+        if config.insecure != mesh.config.insecure {
             return Err(ReloadError::Restart("whether there is a secret"));
         }
         if config.cluster != mesh.config.cluster {
             return Err(ReloadError::Restart("cluster"));
         }
-        mesh.set_credentials(Credentials::new(config, &mesh.me)?);
+        let credentials = Credentials::new(config, &mesh.me)?;
+        let fingerprint = credentials.key.fingerprint();
+        SessionId::salt_debug(credentials.key.log_salt());
+        mesh.set_credentials(credentials);
         count(&mesh.counters.secrets_reloaded);
-        let fingerprint = mesh.credentials().key.fingerprint();
         tracing::info!(node = %mesh.me.name, fingerprint, "secrets and certificates are loaded anew");
         Ok(())
     }

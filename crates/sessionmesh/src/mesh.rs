@@ -10,7 +10,6 @@ use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
 use sessionmesh_core::session::{End, Record};
-use sessionmesh_core::wire::KeyId;
 use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId, mutated};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
@@ -20,7 +19,7 @@ use crate::error::{ClusterError, LoadError};
 use crate::events;
 use crate::host;
 use crate::routes::Routes;
-use crate::security::Credentials;
+use crate::security::{Credentials, Opening};
 use crate::stats::{Counters, PeerStats, Placement, Stats, count};
 use crate::table::SessionTable;
 
@@ -121,11 +120,11 @@ impl Mesh {
         self.credentials.send_replace(Arc::new(credentials));
     }
 
-    /// Waits until what was made with a secret is accepted no longer.
-    pub(crate) async fn until_not_accepted(&self, secret: KeyId) {
+    /// Waits until what opened a link is accepted no longer.
+    pub(crate) async fn until_not_accepted(&self, opening: &Opening) {
         let mut credentials = self.credentials.subscribe();
         // The sender lives as long as this does.
-        let _ = credentials.wait_for(|credentials| !credentials.key.accepts(secret)).await;
+        let _ = credentials.wait_for(|credentials| !credentials.accept(opening)).await;
     }
 
     /// Who commits, now.
@@ -325,6 +324,7 @@ impl Mesh {
                 visited: self.routes.strays(|strays| strays.known()),
                 rebalances: self.counters.rebalances(),
             },
+            fingerprint: self.credentials().key.fingerprint(),
             records: self.table.len(),
             clock_ahead_ms: self.clock.ahead_ms(host::now().wall_ms),
         }

@@ -34,6 +34,8 @@ impl Node {
 
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let mut stop = std::pin::pin!(signal());
+    #[cfg(unix)]
+    let hangups = hangups()?;
     // HTTP first: whoever can't serve must not disturb the cluster by coming and going.
     let listener = TcpListener::bind(args.http).await.map_err(|error| {
         format!("can't serve HTTP on {}: {error} (choose another with --http)", args.http)
@@ -44,7 +46,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     announce(&cluster, http);
 
     let node = Node { cluster: cluster.clone(), draining: Arc::default() };
-    tokio::spawn(reload_on_hangup(cluster.clone(), args.clone()));
+    #[cfg(unix)]
+    tokio::spawn(reload_on(hangups, cluster.clone(), args.clone()));
     let app = app::router(node.clone(), args.cookie());
     let (close, mut closing) = watch::channel(false);
     let mut server = tokio::spawn(
@@ -92,26 +95,21 @@ fn announce(cluster: &Cluster, http: SocketAddr) {
     }
 }
 
-/// Each SIGHUP loads secrets and certificates anew.
-async fn reload_on_hangup(cluster: Cluster, args: Args) {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                return tracing::warn!(%error, "SIGHUP can't be caught: secrets change with a restart only");
-            }
-        };
-        while hangups.recv().await.is_some() {
-            let config = args.config().map_err(sessionmesh::ReloadError::from);
-            if let Err(error) = config.and_then(|config| cluster.reload_secrets(&config)) {
-                tracing::error!("{error}");
-            }
+/// SIGHUP, caught from now on: before anybody knows that this node runs, it would end it.
+#[cfg(unix)]
+fn hangups() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+}
+
+/// Each of them loads secrets and certificates anew.
+#[cfg(unix)]
+async fn reload_on(mut hangups: tokio::signal::unix::Signal, cluster: Cluster, args: Args) {
+    while hangups.recv().await.is_some() {
+        let config = args.config().map_err(sessionmesh::ReloadError::from);
+        if let Err(error) = config.and_then(|config| cluster.reload_secrets(&config)) {
+            tracing::error!("{error}");
         }
     }
-    #[cfg(not(unix))]
-    drop((cluster, args));
 }
 
 /// SIGINT or SIGTERM.

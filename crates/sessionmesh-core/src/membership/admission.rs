@@ -140,6 +140,10 @@ impl Node {
                 ),
             })
         };
+        // With the operator's certificates a name is proved, and a boot is not.
+        if let Some(member) = self.members.get(&hello.boot).filter(|member| member.name != *name) {
+            return taken(hello.boot, member.address);
+        }
         if *name == self.me.name {
             let yields = hello.state != MemberState::Ready
                 && (self.state == MemberState::Ready || self.me.boot < hello.boot);

@@ -13,7 +13,7 @@ pub(super) type ShortTag = [u8; TAG_BYTES];
 /// Tells clusters on one multicast group apart without a secret; no protection.
 pub type ClusterTag = [u8; 4];
 
-/// Which secret something was made with. Says nothing about the secret.
+/// Which secret something was made with: a hash, against which guesses could be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId([u8; 8]);
 

@@ -3,7 +3,7 @@
 //!
 //! Each side sends `"SML1" | cluster tag (4) | nonce (24) | keyed BLAKE3 tag (16)`, then, encrypted from here on,
 //! `u16 length | tag (32) | Hello`. The header's tag keeps strangers from everything that costs more than one
-//! comparison; recorded, it gets its bearer to the Hello and no further, whose tag covers both headers'
+//! comparison; recorded, it gets its bearer to the encryption's handshake and no further. The Hello's covers both headers'
 //! nonces and the side. Nothing is decoded before its tag is right. A side without encryption
 //! (`insecure`) says `"SMP0"`, so that the two tell each other apart.
 
@@ -180,6 +180,11 @@ impl Handshake {
     /// Begins, with random bytes that are used once.
     pub fn new(role: Role, encrypted: bool, nonce: [u8; NONCE_BYTES]) -> Self {
         Self { role, encrypted, nonce, peer_nonce: [0; NONCE_BYTES] }
+    }
+
+    /// Which side this is.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The header to send.

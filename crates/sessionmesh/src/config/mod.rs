@@ -169,8 +169,12 @@ impl Config {
     /// # Errors
     /// The text is not TOML, or as [`Config::set`].
     pub fn load_toml(&mut self, text: &str) -> Result<&mut Self, ConfigError> {
-        let table: toml::Table =
-            text.parse().map_err(|error| ConfigError::Syntax { detail: format!("{error}") })?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // Not as it prints itself: the line may be that of the secret.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            ConfigError::Syntax { detail: format!("line {line}: {}", error.message()) }
+        })?;
         for (key, value) in &table {
             options::set(self, key, &value::from_toml(key, value)?)?;
         }
@@ -408,6 +412,12 @@ impl Config {
                  them the secret is all there is to manage",
                 missing.join(" and ")
             ));
+        }
+        if self.insecure && missing.is_empty() {
+            return impossible(
+                "insecure = true with certificates: without a secret nothing is encrypted; set secret_file"
+                    .into(),
+            );
         }
         if self.secret.is_none() {
             if self.other_secret.is_some() {

@@ -121,6 +121,52 @@ fn without_a_secret_a_node_starts_only_if_told_so_and_only_on_loopback() {
     assert!(matches!(config.validate(), Err(ConfigError::InsecureBeyondLoopback { .. })));
     config.set("bind", "127.0.0.1:4000").unwrap();
     assert_eq!(config.validate(), Ok(()));
+    for (option, far, near) in [
+        ("advertise", "10.0.0.1", "127.0.0.2"),
+        ("seeds", "127.0.0.1:4000, 10.0.0.1:4000", "127.0.0.1:4000, [::1]:4000, localhost:4000"),
+        ("interface", "10.0.0.1", "127.0.0.1"),
+    ] {
+        config.set(option, far).unwrap();
+        let said = config.validate().unwrap_err().to_string();
+        assert!(said.contains(&format!("with {option} = \"10.0.0.1")), "{said}");
+        config.set(option, near).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+    }
+}
+
+#[test]
+fn a_broken_file_does_not_show_the_secret() {
+    for text in [
+        "name = \"n1\"\nsecret = \"0123456789abcdef",
+        "secret = \"0123456789abcdef\"\nsecret = \"0123456789abcdef\"",
+    ] {
+        let said = Config::new().load_toml(text).unwrap_err().to_string();
+        assert!(said.contains("line 2") && !said.contains("0123456789"), "{said}");
+    }
+}
+
+#[test]
+fn a_second_line_is_another_secret_that_is_accepted_too() {
+    let (one, other) = ("0123456789abcdef", "fedcba9876543210");
+    let mut config = Config::new();
+    config.set("secret", &format!(" {one} \n\n{other}\n")).unwrap();
+    assert_eq!(config.secret.as_deref(), Some(one.as_bytes()));
+    assert_eq!(config.other_secret.as_deref(), Some(other.as_bytes()));
+    config.set("secret", other).unwrap();
+    assert_eq!((config.secret.as_deref(), config.other_secret.as_deref()), (Some(other.as_bytes()), None));
+    let said = config.set("secret", &format!("{one}\n{other}\n{one}")).unwrap_err().to_string();
+    assert!(said.contains("more than two lines") && !said.contains(one), "{said}");
+    let said = config.set("secret", &format!("{one}\nshort")).unwrap_err().to_string();
+    assert!(said.contains("5 bytes") && said.contains("openssl rand"), "{said}");
+    for (set, missing) in [
+        ("certificate_file", "key_file and authority_file missing"),
+        ("authority_file", "certificate_file and key_file missing"),
+    ] {
+        let mut config = secure();
+        config.set(set, "x.pem").unwrap();
+        let said = config.validate().unwrap_err().to_string();
+        assert!(said.contains(missing), "{said}");
+    }
 }
 
 #[test]

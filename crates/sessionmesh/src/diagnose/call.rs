@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::host;
 use crate::net::channel::Channel;
 use crate::net::dial::CONNECT_TIMEOUT;
-use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Shaken, Stage, shake};
+use crate::net::handshake::{CLOCKS_DIFFER_MS, ShakeError, Shaken, Stage, introduce, open};
 use crate::security::Credentials;
 
 /// Addresses called at most: a cluster's worth.
@@ -41,7 +41,11 @@ pub(super) async fn look(
     while !callees.is_empty() && called.len() < MAX_CALLS {
         let mut calls = Vec::new();
         for (address, what) in std::mem::take(&mut callees) {
-            if called.insert(address) {
+            if config.insecure && !address.ip().is_loopback() {
+                findings.wrong(format!(
+                    "{address} ({what}) is not on loopback: with insecure = true it is not called"
+                ));
+            } else if called.insert(address) {
                 let (credentials, hello) = (credentials.clone(), hello(&own.me));
                 let called = tokio::spawn(call(address, credentials, hello, config.handshake_timeout));
                 calls.push((address, what, called));
@@ -100,7 +104,11 @@ async fn call(
             ));
         }
     };
-    match tokio::time::timeout(patience, shake(&mut channel, Role::Dialer, &credentials, hello)).await {
+    let shaken = async {
+        let handshake = open(&mut channel, Role::Dialer, &credentials).await?;
+        introduce(&mut channel, &handshake, &credentials, hello).await
+    };
+    match tokio::time::timeout(patience, shaken).await {
         Ok(Ok(Shaken { hello, .. })) => {
             let differ_ms = hello.clock_ms.abs_diff(host::now().wall_ms);
             Ok(Peer { hello, differ_ms })

@@ -8,7 +8,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::interface::{self, Interface};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::error::StartError;
 
 /// What a node listens on.
@@ -25,6 +25,12 @@ pub(crate) struct Bound {
 impl Bound {
     pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
         let interface = if config.uses_multicast() { Some(interface::choose(config)?) } else { None };
+        // By its name it could not be told before.
+        if let Some(far) = interface.as_ref().filter(|found| config.insecure && !found.address.is_loopback())
+        {
+            let value = far.name.clone();
+            return Err(ConfigError::InsecureBeyondLoopback { option: "interface", value }.into());
+        }
         let (listener, unicast) = open_pair(config)?;
         let local = listener.local_addr()?;
         let multicast = match &interface {

@@ -58,13 +58,14 @@ impl Channel {
         let connection = tls.begin(role)?;
         let encrypted = Encrypted { tls: tls.clone(), connection, received: BytesMut::new() };
         let encrypted = &mut **self.encrypted.insert(Box::new(encrypted));
-        while encrypted.connection.is_handshaking() {
+        loop {
             send(&mut self.stream, encrypted).await?;
-            if encrypted.connection.is_handshaking() {
-                receive(&mut self.stream, encrypted).await?;
+            if !encrypted.connection.is_handshaking() {
+                break;
             }
+            receive(&mut self.stream, encrypted).await?;
         }
-        Ok(send(&mut self.stream, encrypted).await?)
+        Ok(Tls::check_protocol(&encrypted.connection)?)
     }
 
     /// Whether the other side is who its Hello says, as far as its certificate tells.
@@ -128,19 +129,21 @@ impl Channel {
     /// Appends what has come: perhaps nothing. Gives back how many bytes the socket gave.
     ///
     /// # Errors
-    /// The connection's end among them.
+    /// The connection's end among them, once all that came before it was given.
     pub(crate) fn try_read_buf(&mut self, buffer: &mut BytesMut) -> Result<usize, Broken> {
         let Some(encrypted) = &mut self.encrypted else {
             buffer.reserve(READ_BYTES);
             return Ok(came(self.stream.try_read_buf(buffer))?);
         };
         // What came with the end of the handshake.
-        take_all(&mut encrypted.connection, buffer)?;
+        let before = buffer.len();
+        encrypted.give_all(buffer)?;
+        if buffer.len() > before {
+            return Ok(0);
+        }
         encrypted.received.reserve(READ_BYTES);
         let read = came(self.stream.try_read_buf(&mut encrypted.received))?;
-        while encrypted.decrypt()? {
-            take_all(&mut encrypted.connection, buffer)?;
-        }
+        encrypted.give_all(buffer)?;
         Ok(read)
     }
 
@@ -181,6 +184,30 @@ impl Channel {
 }
 
 impl Encrypted {
+    /// Appends all that has come. What comes before the connection's end is given before the end is told.
+    fn give_all(&mut self, buffer: &mut BytesMut) -> Result<(), Broken> {
+        let before = buffer.len();
+        loop {
+            let mut all = |plain: &[u8]| {
+                buffer.extend_from_slice(plain);
+                plain.len()
+            };
+            let decrypted = take(&mut self.connection, &mut all)
+                .map_err(Broken::from)
+                .and_then(|taken| if taken > 0 { Ok(true) } else { self.decrypt() });
+            match decrypted {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Broken::Io(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof && buffer.len() > before =>
+                {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Decrypts some of what has come; `false` if nothing is left that could be.
     fn decrypt(&mut self) -> Result<bool, Broken> {
         if self.received.is_empty() {
@@ -188,9 +215,13 @@ impl Encrypted {
         }
         let mut rest = &self.received[..];
         let taken = self.connection.read_tls(&mut rest)?;
+        if taken == 0 {
+            // The other side has said that it ends; what comes after that is nobody's.
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
         self.received.advance(taken);
         self.connection.process_new_packets().map_err(TlsFailed::from)?;
-        Ok(taken > 0)
+        Ok(true)
     }
 }
 
@@ -205,6 +236,7 @@ async fn send(stream: &mut TcpStream, encrypted: &mut Encrypted) -> io::Result<(
 
 /// Reads and decrypts something.
 async fn receive(stream: &mut TcpStream, encrypted: &mut Encrypted) -> Result<(), Broken> {
+    encrypted.received.reserve(READ_BYTES);
     if encrypted.received.is_empty() && stream.read_buf(&mut encrypted.received).await? == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
@@ -222,15 +254,6 @@ fn came(read: io::Result<usize>) -> io::Result<usize> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         read => read,
     }
-}
-
-fn take_all(connection: &mut Connection, buffer: &mut BytesMut) -> io::Result<()> {
-    let mut all = |plain: &[u8]| {
-        buffer.extend_from_slice(plain);
-        plain.len()
-    };
-    while take(connection, &mut all)? > 0 {}
-    Ok(())
 }
 
 /// Hands out decrypted bytes; `taker` says how many it took.

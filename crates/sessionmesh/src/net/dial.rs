@@ -9,7 +9,7 @@ use crate::host::TcpStream;
 use sessionmesh_core::membership::{DialFailure, LinkId};
 use sessionmesh_core::wire::Hello;
 
-use super::handshake::{Failed, greet};
+use super::handshake::{Dialed, Failed, greet};
 use super::link;
 use crate::control::Input;
 use crate::events::fault;
@@ -36,7 +36,8 @@ pub(crate) async fn dial(mesh: Arc<Mesh>, address: SocketAddr, id: LinkId, hello
             return;
         }
     };
-    match greet(&mesh, stream, id, Some(address), hello).await {
+    let dialed = Dialed { link: id, address, hello };
+    match greet(&mesh, stream, Some(dialed), &mut None).await {
         Ok(greeted) => {
             link::run(&mesh, greeted).await;
             mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal: None });

@@ -7,8 +7,8 @@ use crate::host::TcpStream;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::wire::{
-    Frame, FrameDecoder, FrameLimit, HEADER_BYTES, Handshake, HandshakeError, Hello, KeyId, PeerMisbehaved,
-    Refusal, Role, SEAL_BYTES,
+    Frame, FrameDecoder, FrameLimit, HEADER_BYTES, Handshake, HandshakeError, Hello, PeerMisbehaved, Refusal,
+    Role, SEAL_BYTES,
 };
 use tokio::sync::oneshot;
 
@@ -17,15 +17,14 @@ use crate::control::{Attached, Input};
 use crate::events::fault;
 use crate::host;
 use crate::mesh::Mesh;
-use crate::security::Credentials;
+use crate::security::{Credentials, Opening};
 use crate::stats::count;
 
 /// A connection whose other side proved who it is and was admitted by this one.
 pub(crate) struct Greeted {
     pub(crate) channel: Channel,
     pub(crate) peer: Hello,
-    /// Which secret it has.
-    pub(crate) secret: KeyId,
+    pub(crate) opening: Opening,
     /// What was read past the handshake.
     pub(crate) buffer: BytesMut,
     pub(crate) attached: Attached,
@@ -42,18 +41,26 @@ pub(crate) enum Failed {
     Probe,
 }
 
-/// Shakes hands within the time-out.
+/// What this node says on a connection that it made.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    pub(crate) link: LinkId,
+    pub(crate) address: SocketAddr,
+    pub(crate) hello: Hello,
+}
+
+/// Shakes hands within the time-out. What to say on a connection that the other made is asked for only once it has
+/// opened it; the number that the link then has is told.
 pub(crate) async fn greet(
     mesh: &Arc<Mesh>,
     stream: TcpStream,
-    link: LinkId,
-    dialed: Option<SocketAddr>,
-    hello: Hello,
+    dialed: Option<Dialed>,
+    link: &mut Option<LinkId>,
 ) -> Result<Greeted, Failed> {
     let channel = Channel::new(stream);
     let from = channel.peer_addr().map_or_else(|_| "unknown".into(), |address| address.to_string());
     let exchanged =
-        tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, channel, link, dialed, hello));
+        tokio::time::timeout(mesh.config.handshake_timeout, exchange(mesh, channel, dialed, link));
     let (cause, detail) = match exchanged.await {
         Ok(Ok(result)) => return result,
         Ok(Err(error)) => (error.cause(), format!("{from}: {error}")),
@@ -91,6 +98,7 @@ impl ShakeError {
     fn cause(&self) -> String {
         match self {
             Self::Broken(Broken::Tls(failed), _) => failed.cause.into(),
+            Self::Handshake(HandshakeError::TooLong(_)) => "a hello that is too long".into(),
             other => other.to_string(),
         }
     }
@@ -105,20 +113,19 @@ impl From<PeerMisbehaved> for ShakeError {
 /// Who is on the other side.
 pub(crate) struct Shaken {
     pub(crate) hello: Hello,
-    /// Which secret it has.
-    pub(crate) secret: KeyId,
+    pub(crate) opening: Opening,
 }
 
-/// Headers, encryption and Hellos, both ways.
-pub(crate) async fn shake(
+fn at<E: Into<Broken>>(stage: Stage) -> impl Fn(E) -> ShakeError {
+    move |error| ShakeError::Broken(error.into(), stage)
+}
+
+/// Headers, and encryption: nobody has said who it is.
+pub(crate) async fn open(
     channel: &mut Channel,
     role: Role,
     credentials: &Credentials,
-    hello: Hello,
-) -> Result<Shaken, ShakeError> {
-    fn at<E: Into<Broken>>(stage: Stage) -> impl Fn(E) -> ShakeError {
-        move |error| ShakeError::Broken(error.into(), stage)
-    }
+) -> Result<Handshake, ShakeError> {
     let Credentials { key, tls } = credentials;
     channel.set_nodelay().map_err(at(Stage::Header))?;
     let nonce = host::random().map_err(at(Stage::Header))?;
@@ -143,13 +150,21 @@ pub(crate) async fn shake(
     if let Some(tls) = tls {
         channel.encrypt(tls, role).await.map_err(at(Stage::Encryption))?;
     }
+    Ok(handshake)
+}
 
+/// Hellos, both ways.
+pub(crate) async fn introduce(
+    channel: &mut Channel,
+    handshake: &Handshake,
+    credentials: &Credentials,
+    hello: Hello,
+) -> Result<Shaken, ShakeError> {
+    let key = &credentials.key;
     // The clock as it is when it is said, not when the connection was made.
-    let seal = |handshake: &Handshake| {
-        handshake.seal(key, &Hello { clock_ms: host::now().wall_ms, ..hello.clone() })
-    };
-    if role == Role::Dialer {
-        channel.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
+    let seal = || handshake.seal(key, &Hello { clock_ms: host::now().wall_ms, ..hello.clone() });
+    if handshake.role() == Role::Dialer {
+        channel.write_all(&seal()).await.map_err(at(Stage::Hello))?;
     }
     let mut sealed = [0; SEAL_BYTES];
     channel.read_exact(&mut sealed).await.map_err(at(Stage::Hello))?;
@@ -157,10 +172,10 @@ pub(crate) async fn shake(
     channel.read_exact(&mut body).await.map_err(at(Stage::Hello))?;
     let (peer, secret) = handshake.open(key, &sealed, &body)?;
     channel.check_identity(&peer).map_err(at(Stage::Hello))?;
-    if role == Role::Acceptor {
-        channel.write_all(&seal(&handshake)).await.map_err(at(Stage::Hello))?;
+    if handshake.role() == Role::Acceptor {
+        channel.write_all(&seal()).await.map_err(at(Stage::Hello))?;
     }
-    Ok(Shaken { hello: peer, secret })
+    Ok(Shaken { hello: peer, opening: credentials.opening(secret) })
 }
 
 /// Differences of clocks that an operator should know of.
@@ -169,14 +184,26 @@ pub(crate) const CLOCKS_DIFFER_MS: u64 = 2_000;
 async fn exchange(
     mesh: &Arc<Mesh>,
     mut channel: Channel,
-    link: LinkId,
-    dialed: Option<SocketAddr>,
-    hello: Hello,
+    dialed: Option<Dialed>,
+    told: &mut Option<LinkId>,
 ) -> Result<Result<Greeted, Failed>, ShakeError> {
     let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
-    let dial = hello.dial;
     let credentials = mesh.credentials();
-    let Shaken { hello: peer, secret } = shake(&mut channel, role, &credentials, hello).await?;
+    let handshake = open(&mut channel, role, &credentials).await?;
+    let (link, hello, dialed) = match dialed {
+        Some(Dialed { link, address, hello }) => {
+            let dialed = Some((address, hello.dial));
+            (link, hello, dialed)
+        }
+        None => {
+            let (answer, answered) = oneshot::channel();
+            mesh.tell(Input::Accepted(answer));
+            let Ok((link, hello)) = answered.await else { return Ok(Err(Failed::Refused(None))) };
+            (link, hello, None)
+        }
+    };
+    *told = Some(link);
+    let Shaken { hello: peer, opening } = introduce(&mut channel, &handshake, &credentials, hello).await?;
     drop(credentials);
     if peer.probe {
         count(&mesh.counters.probes_answered);
@@ -188,8 +215,11 @@ async fn exchange(
     }
     count(&mesh.counters.handshakes);
 
+    // Secrets may have been changed meanwhile.
+    if !mesh.credentials().accept(&opening) {
+        return Err(HandshakeError::Unauthenticated.into());
+    }
     let (verdict, judged) = oneshot::channel();
-    let dialed = dialed.map(|address| (address, dial));
     mesh.tell(Input::Hello { link, hello: peer.clone(), dialed, verdict });
     let refusal = judged.await.unwrap_or_else(|_| {
         let detail = "this node is stopping".into();
@@ -207,7 +237,7 @@ async fn exchange(
     let (attach, attached) = oneshot::channel();
     mesh.tell(Input::LinkUp { link, attach });
     Ok(match attached.await {
-        Ok(attached) => Ok(Greeted { channel, peer, secret, buffer, attached }),
+        Ok(attached) => Ok(Greeted { channel, peer, opening, buffer, attached }),
         Err(_) => Err(Failed::Refused(None)),
     })
 }

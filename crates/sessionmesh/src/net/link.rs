@@ -65,7 +65,7 @@ impl From<PeerMisbehaved> for Closed {
 
 /// Runs a link to its end.
 pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
-    let Greeted { channel, peer: hello, secret, buffer, attached } = greeted;
+    let Greeted { channel, peer: hello, opening, buffer, attached } = greeted;
     let Attached { link: id, peer, wake, close, sync: to_sync, passes } = attached;
     let sync = host::spawn(sync::run(mesh.clone(), peer.clone(), id, passes));
     let mut link = Link {
@@ -84,10 +84,11 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         sync: to_sync,
     };
     let closed = tokio::select! {
-        closed = link.exchange() => closed.err().unwrap_or(Closed::Ended),
+        biased;
+        // Whoever has what is accepted comes back at once.
+        () = mesh.until_not_accepted(&opening) => Closed::Ended,
         () = close.notified() => Closed::Ended,
-        // Whoever has one that is accepted comes back at once.
-        () = mesh.until_not_accepted(secret) => Closed::Ended,
+        closed = link.exchange() => closed.err().unwrap_or(Closed::Ended),
     };
     sync.abort();
     peer.detach(id);
@@ -125,9 +126,12 @@ struct Link<'a> {
 impl Link<'_> {
     async fn exchange(&mut self) -> Result<(), Closed> {
         // The peer may have sent frames right behind its verdict.
+        self.handle_frames().await?;
         self.read()?;
         self.handle_frames().await?;
         loop {
+            // A peer that always has more to say must not keep its end from being noticed.
+            tokio::task::coop::consume_budget().await;
             self.flush()?;
             let blocked = self.is_blocked();
             tokio::select! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::handshake::{Failed, greet};
 use super::link;
@@ -38,10 +38,8 @@ pub(crate) async fn listen(mesh: Arc<Mesh>, listener: TcpListener) {
         };
         let mesh = mesh.clone();
         host::spawn(async move {
-            let (answer, answered) = oneshot::channel();
-            mesh.tell(Input::Accepted(answer));
-            let Ok((id, hello)) = answered.await else { return };
-            let greeted = greet(&mesh, stream, id, None, hello).await;
+            let mut link = None;
+            let greeted = greet(&mesh, stream, None, &mut link).await;
             drop(permit);
             let refusal = match greeted {
                 Ok(greeted) => {
@@ -51,7 +49,9 @@ pub(crate) async fn listen(mesh: Arc<Mesh>, listener: TcpListener) {
                 Err(Failed::Stranger | Failed::Probe) => None,
                 Err(Failed::Refused(refusal)) => refusal,
             };
-            mesh.tell(Input::LinkClosed { link: id, dialed: None, refusal });
+            if let Some(link) = link {
+                mesh.tell(Input::LinkClosed { link, dialed: None, refusal });
+            }
         });
     }
 }

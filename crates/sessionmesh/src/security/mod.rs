@@ -15,11 +15,11 @@ mod secret;
 mod tls;
 
 use sessionmesh_core::membership::Identity;
-use sessionmesh_core::wire::ClusterKey;
+use sessionmesh_core::wire::{ClusterKey, KeyId};
 
 pub(crate) use certificates::CertificateFiles;
 pub(crate) use secret::Secret;
-pub(crate) use tls::{Tls, TlsFailed};
+pub(crate) use tls::{AuthoritiesId, Tls, TlsFailed};
 
 use crate::config::Config;
 use crate::error::SecurityError;
@@ -37,6 +37,23 @@ impl Credentials {
     pub(crate) fn new(config: &Config, me: &Identity) -> Result<Self, SecurityError> {
         Ok(Self { key: cluster_key(config), tls: Tls::new(config, me)? })
     }
+
+    /// What opens a link with one who has this secret.
+    pub(crate) fn opening(&self, secret: KeyId) -> Opening {
+        Opening { secret, authorities: self.tls.as_ref().map(|tls| tls.authorities) }
+    }
+
+    /// Whether what opened a link still would.
+    pub(crate) fn accept(&self, opening: &Opening) -> bool {
+        self.key.accepts(opening.secret) && *opening == self.opening(opening.secret)
+    }
+}
+
+/// What opened a link: the other's secret, and the authorities that vouched for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    secret: KeyId,
+    authorities: Option<AuthoritiesId>,
 }
 
 /// The keys of heartbeats, headers and Hellos.

@@ -32,24 +32,30 @@ pub(crate) struct Tls {
     server: Arc<ServerConfig>,
     /// The operator's certificates name nodes; minted ones name one start of a node.
     minted: bool,
+    /// Changes with the operator's authorities: what others had opened must be opened again.
+    pub(crate) authorities: AuthoritiesId,
 }
+
+/// Which authorities' certificates are accepted; the same for all that are made from secrets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AuthoritiesId([u8; 32]);
 
 /// Why an encrypted connection did not come about, or broke.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}: {source}")]
+#[error("{cause}: {detail}")]
 pub(crate) struct TlsFailed {
     /// One of few, for counting.
     pub(crate) cause: &'static str,
-    source: rustls::Error,
+    detail: rustls::Error,
 }
 
 impl From<rustls::Error> for TlsFailed {
-    fn from(source: rustls::Error) -> Self {
+    fn from(detail: rustls::Error) -> Self {
         use rustls::Error::{
             AlertReceived, DecryptError, InvalidCertificate, InvalidMessage, NoApplicationProtocol,
             NoCertificatesPresented, PeerIncompatible, PeerMisbehaved,
         };
-        let cause = match source {
+        let cause = match detail {
             InvalidCertificate(_) => "its certificate is not accepted",
             NoCertificatesPresented => "it shows no certificate",
             AlertReceived(_) => "it refuses to encrypt",
@@ -58,7 +64,7 @@ impl From<rustls::Error> for TlsFailed {
             PeerIncompatible(_) | NoApplicationProtocol => "another TLS",
             _ => "TLS failed",
         };
-        Self { cause, source }
+        Self { cause, detail }
     }
 }
 
@@ -73,9 +79,13 @@ impl Tls {
             }
             _ => (Certificates::mint(&config.cluster, secret, config.other_secret.iter(), me)?, true),
         };
-        Self::of(certificates, minted)
-            .map(Some)
-            .map_err(|error| SecurityError::Mint(format!("certificate and key can't be used: {error}")))
+        Self::of(certificates, minted).map(Some).map_err(|error| match certificate {
+            Some(path) => SecurityError::Certificate {
+                path: path.display().to_string(),
+                detail: format!("others would refuse it: {error}"),
+            },
+            None => SecurityError::Mint(error.to_string()),
+        })
     }
 
     fn of(certificates: Certificates, minted: bool) -> Result<Self, rustls::Error> {
@@ -84,7 +94,19 @@ impl Tls {
         let clients = WebPkiClientVerifier::builder_with_provider(accepted.clone(), provider.clone())
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut authorities = AuthoritiesId::default();
+        if !minted {
+            let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+            accepted.roots.iter().for_each(|root| digest.update(&root.subject_public_key_info));
+            authorities.0.copy_from_slice(digest.finish().as_ref());
+        }
         let servers = Arc::new(AnyNode { accepted, provider: provider.clone() });
+        // Others would refuse what is refused here: better said at once.
+        if let (false, [own, rest @ ..]) = (minted, &chain[..]) {
+            let (anybody, now) = (any_name()?, UnixTime::now());
+            clients.verify_client_cert(own, rest, now)?;
+            servers.verify_server_cert(own, rest, &anybody, &[], now)?;
+        }
         let time: Arc<dyn TimeProvider> =
             if minted { Arc::new(NoClock) } else { Arc::new(rustls::time_provider::DefaultTimeProvider) };
 
@@ -104,23 +126,26 @@ impl Tls {
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
         client.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { client: client.into(), server: server.into(), minted })
+        Ok(Self { client: client.into(), server: server.into(), minted, authorities })
     }
 
     /// One side of a connection, nothing said yet.
     pub(crate) fn begin(&self, role: Role) -> Result<Connection, TlsFailed> {
         let mut connection = match role {
-            // Who is called is checked once it has said who it is.
-            Role::Dialer => {
-                let name = ServerName::try_from("sessionmesh")
-                    .map_err(|error| TlsFailed::from(rustls::Error::General(error.to_string())))?;
-                Connection::from(ClientConnection::new(self.client.clone(), name)?)
-            }
+            Role::Dialer => Connection::from(ClientConnection::new(self.client.clone(), any_name()?)?),
             Role::Acceptor => Connection::from(ServerConnection::new(self.server.clone())?),
         };
         // The outbox is what is bounded; here is only what it has given out.
         connection.set_buffer_limit(None);
         Ok(connection)
+    }
+
+    /// Whether the other side knows what is spoken here.
+    pub(crate) fn check_protocol(connection: &Connection) -> Result<(), TlsFailed> {
+        if connection.alpn_protocol() == Some(ALPN) {
+            return Ok(());
+        }
+        Err(rustls::Error::NoApplicationProtocol.into())
     }
 
     /// Whether the other side is who its Hello says.
@@ -129,8 +154,13 @@ impl Tls {
         let shown = shown.ok_or(rustls::Error::NoCertificatesPresented)?;
         let wanted = if self.minted { minted_name(hello.boot, &hello.name) } else { hello.name.to_string() };
         check_name(shown, &wanted)
-            .map_err(|source| TlsFailed { cause: "its certificate is another node's", source })
+            .map_err(|detail| TlsFailed { cause: "its certificate is another node's", detail })
     }
+}
+
+/// Who is called is not known before it has said so.
+fn any_name() -> Result<ServerName<'static>, rustls::Error> {
+    ServerName::try_from("sessionmesh").map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 /// Accepts whoever has a certificate of the authority: which node it is, its Hello says.
@@ -195,8 +225,8 @@ struct NoClock;
 
 impl TimeProvider for NoClock {
     fn current_time(&self) -> Option<UnixTime> {
-        /// 2026, within what is minted.
-        const WITHIN: Duration = Duration::from_secs(56 * 365 * 24 * 60 * 60);
+        /// 2030 or so, within what is minted.
+        const WITHIN: Duration = Duration::from_secs(60 * 365 * 24 * 60 * 60);
         Some(UnixTime::since_unix_epoch(WITHIN))
     }
 }
