@@ -96,24 +96,6 @@ async fn tls_of_another_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_breaks_off_anywhere_is_forgotten() {
-    let target = Target::new().await;
-    let node = &target.nodes[0];
-    let header = Handshake::new(Role::Dialer, true, [7; 24]).header(&target.liar().key());
-    // As TLS begins: a record that announces 512 bytes.
-    let whole = [&header[..], b"\x16\x03\x01\x02\x00", &[1; 40]].concat();
-    for length in 0..=whole.len() {
-        let mut stream = TcpStream::connect(node.address()).await.unwrap();
-        stream.write_all(&whole[..length]).await.unwrap();
-        stream.shutdown().await.unwrap();
-        closed(&mut stream).await;
-    }
-    counted(node, "handshake failed: connection unexpected end of file").await;
-    assert_eq!(node.stats().counts.probes_answered, 0);
-    target.unharmed().await;
-}
-
-#[tokio::test]
 async fn a_goodbye_in_the_middle_of_a_handshake_ends_it() {
     let target = Target::new().await;
     let (mut stream, _) = target.liar().headers(target.nodes[0].address()).await.unwrap();
