@@ -44,7 +44,8 @@ struct Stream {
 #[derive(Debug, Default)]
 struct Fetches {
     next: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<FetchOutcome>>,
+    /// Who waits, and what was asked: a new link asks again.
+    waiting: BTreeMap<u64, (oneshot::Sender<FetchOutcome>, Bytes)>,
     /// Since when it owes an answer.
     owes_since: Option<Instant>,
 }
@@ -97,7 +98,10 @@ impl Peer {
 
     /// Sends a frame ahead of all data.
     pub(crate) fn send(&self, frame: Frame) {
-        let frame = frame.encode();
+        self.send_encoded(frame.encode());
+    }
+
+    fn send_encoded(&self, frame: Bytes) {
         let mut stream = self.stream();
         stream.outbox.push_control(frame);
         stream.wake.notify_one();
@@ -142,17 +146,18 @@ impl Peer {
     /// Asks for a session. `make` gets the request's number.
     pub(crate) fn fetch(&self, make: impl FnOnce(u64) -> Frame) -> oneshot::Receiver<FetchOutcome> {
         let (answer, answered) = oneshot::channel();
-        let request = {
+        let frame = {
             let mut fetches = self.fetches();
-            fetches.waiting.retain(|_, waiting| !waiting.is_closed());
+            fetches.waiting.retain(|_, (waiting, _)| !waiting.is_closed());
             let now = host::mono();
             fetches.owes_since = fetches.owes_since.filter(|since| now - *since < ASKED_LAST).or(Some(now));
             fetches.next += 1;
             let request = fetches.next;
-            fetches.waiting.insert(request, answer);
-            request
+            let frame = make(request).encode();
+            fetches.waiting.insert(request, (answer, frame.clone()));
+            frame
         };
-        self.send(make(request));
+        self.send_encoded(frame);
         answered
     }
 
@@ -163,7 +168,7 @@ impl Peer {
             fetches.owes_since = None;
             fetches.waiting.remove(&request)
         };
-        waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
+        waiting.is_some_and(|(waiting, _)| waiting.send(outcome).is_ok())
     }
 
     /// Whether it has left a question unanswered for longer than others take.
@@ -180,7 +185,13 @@ impl Peer {
         stream.wake = Arc::default();
         stream.outbox.open(now);
         self.traffic.links.fetch_add(1, Ordering::Relaxed);
-        self.fetches().owes_since = None;
+        let mut fetches = self.fetches();
+        fetches.owes_since = None;
+        for (waiting, asked) in fetches.waiting.values() {
+            if !waiting.is_closed() {
+                stream.outbox.push_control(asked.clone());
+            }
+        }
         stream.wake.clone()
     }
 
@@ -220,16 +231,51 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use sessionmesh_core::SessionId;
     use sessionmesh_core::membership::MemberState;
+    use sessionmesh_core::wire::Fetch;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_link_that_was_replaced_takes_no_frames_and_no_wake_up_with_it() {
+    fn peer() -> Arc<Peer> {
         let boot = BootId::new(7).unwrap();
         let name = NodeName::new("n1").unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
-        let peer = Peer::new(&MemberInfo { boot, name, address, state: MemberState::Ready }, 1 << 20);
+        Peer::new(&MemberInfo { boot, name, address, state: MemberState::Ready }, 1 << 20)
+    }
+
+    /// What goes out on a link.
+    fn sent(peer: &Peer, link: LinkId) -> BytesMut {
+        let mut buffer = BytesMut::new();
+        let _ = peer.fill(link, &mut Inbox::new(), &mut buffer, 1 << 10).unwrap();
+        buffer
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_on_a_link_that_broke_is_asked_again_on_the_next() {
+        let peer = peer();
+        let (sync, _passes) = mpsc::channel(1);
+        let _wake = peer.attach(1, sync.clone(), Instant::ZERO);
+        let ask = |request| {
+            let id = SessionId::from_bytes([9; 16]);
+            Frame::Fetch(Fetch { request, id, version: None, view: 1, access: false, any_copy: false })
+        };
+        let (kept, given_up) = (peer.fetch(ask), peer.fetch(ask));
+        drop(given_up);
+        let _ = sent(&peer, 1);
+        peer.detach(1);
+        let _wake = peer.attach(2, sync, Instant::ZERO);
+        let again = sent(&peer, 2);
+        let has =
+            |request| again.windows(ask(request).encode().len()).any(|part| part == ask(request).encode());
+        assert!(has(1) && !has(2), "{again:?}");
+        assert!(peer.fetched(1, FetchOutcome::Undecided));
+        assert_eq!(kept.await, Ok(FetchOutcome::Undecided));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_was_replaced_takes_no_frames_and_no_wake_up_with_it() {
+        let peer = peer();
         let (sync, _passes) = mpsc::channel(1);
         let old = peer.attach(1, sync.clone(), Instant::ZERO);
         let new = peer.attach(2, sync, Instant::ZERO);
