@@ -1,7 +1,5 @@
 //! A new secret for a running cluster, in three steps; and what the old one is worth then.
 
-use std::time::Duration;
-
 use cluster_tests::eventually;
 use sessionmesh::{Cluster, Config, ReloadError};
 use sessionmesh_core::wire::Hello;
@@ -9,15 +7,20 @@ use sessionmesh_core::wire::Hello;
 use super::liar::{Liar, NEW_SECRET as NEW, SECRET, hello};
 use super::target::{Target, counted};
 
-/// On every node, one after the other.
+/// Gives a node these secrets.
+fn give(target: &Target, node: &Cluster, secret: &[u8], other: Option<&[u8]>) {
+    let mut config = target.net.config(node.name().as_str());
+    config.secret(secret).unwrap();
+    if let Some(other) = other {
+        config.other_secret(other).unwrap();
+    }
+    node.reload_secrets(&config).unwrap();
+}
+
+/// Every node, one after the other.
 async fn reload(target: &Target, secret: &[u8], other: Option<&[u8]>) {
-    for (node, name) in target.nodes.iter().zip(["n1", "n2"]) {
-        let mut config = target.net.config(name);
-        config.secret(secret).unwrap();
-        if let Some(other) = other {
-            config.other_secret(other).unwrap();
-        }
-        node.reload_secrets(&config).unwrap();
+    for node in &target.nodes {
+        give(target, node, secret, other);
         target.unharmed().await;
     }
 }
@@ -64,21 +67,13 @@ async fn a_node_that_was_forgotten_in_a_rotation_is_dropped_and_comes_back_with_
     let third = target.net.node("n3").await;
     third.ready().await.unwrap();
     for (secret, other) in [(SECRET, Some(NEW)), (NEW, Some(SECRET)), (NEW, None)] {
-        for (node, name) in target.nodes.iter().zip(["n1", "n2"]) {
-            let mut config = target.net.config(name);
-            config.secret(secret).unwrap();
-            if let Some(other) = other {
-                config.other_secret(other).unwrap();
-            }
-            node.reload_secrets(&config).unwrap();
+        for node in &target.nodes {
+            give(&target, node, secret, other);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     eventually("it is dropped", || async { (target.nodes[0].members().await.len() == 1).then_some(()) })
         .await;
-    let mut config = target.net.config("n3");
-    config.secret(NEW).unwrap();
-    third.reload_secrets(&config).unwrap();
+    give(&target, &third, NEW, None);
     eventually("it is a member again", || async {
         (target.nodes[0].members().await.len() == 2 && third.is_ready().is_ok()).then_some(())
     })
