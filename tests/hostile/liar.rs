@@ -1,6 +1,7 @@
 //! A peer of the tests' own: what it says is made from docs/security.md, not by the code under test, so that it can also
 //! say what no node would.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -162,6 +163,7 @@ pub(crate) fn hello(boot: u64) -> Hello {
         clock_ms: 0,
         versions: (1, 1),
         boot: BootId::new(boot).unwrap(),
+        incarnation: 0,
         name: NodeName::new("liar").unwrap(),
         address: "127.0.0.1:9".parse().unwrap(),
         state: MemberState::Ready,
@@ -171,7 +173,7 @@ pub(crate) fn hello(boot: u64) -> Hello {
         dial: 1,
         members: Vec::new(),
         side: Side::default(),
-        forgotten: Vec::new(),
+        forgotten: BTreeMap::new(),
         absent: Vec::new(),
     }
 }

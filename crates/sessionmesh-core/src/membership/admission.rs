@@ -213,7 +213,7 @@ impl Node {
         self.dials.ended(hello.address, SeedState::Met, None);
         self.lost.admitted(boot, &hello.name);
         if self.state == MemberState::Joining {
-            self.lost.inherit(&hello.forgotten);
+            self.lost.inherit(hello.forgotten);
         }
         // It may be gone before they are: a node that starts within a cut must know who is beyond it.
         let missed = |absent: &&Absent| {
@@ -235,6 +235,7 @@ impl Node {
         let emptied = hello.state == MemberState::Joining
             && self.members.get(&boot).is_some_and(|member| member.state == MemberState::Ready);
         let member = self.members.entry(boot).or_insert_with(|| Member {
+            incarnation: hello.incarnation,
             name: hello.name.clone(),
             address: hello.address,
             zone: hello.zone.clone(),
@@ -258,6 +259,7 @@ impl Node {
         if let Some(old) = member.link.replace(Link { id: link, rank: candidate.rank }) {
             self.actions.push_back(Action::Close { link: old.id });
         }
+        member.incarnation = hello.incarnation;
         member.pass = pass;
         member.pass_again = false;
         member.view = Some(hello.view);

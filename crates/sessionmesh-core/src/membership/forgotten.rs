@@ -1,7 +1,7 @@
 //! Cuts longer than the horizon: ends of sessions are forgotten by then, so the two sides must not
 //! merge. The smaller one starts empty.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -21,12 +21,14 @@ const MAX_ABSENT: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lost {
     away: BTreeMap<BootId, Away>,
-    forgotten: BTreeSet<BootId>,
+    /// With the incarnation that was last known: one that has emptied itself since has nothing that could come back.
+    forgotten: BTreeMap<BootId, u32>,
 }
 
 /// A member that is missed.
 #[derive(Clone, Debug)]
 struct Away {
+    incarnation: u32,
     name: NodeName,
     /// Since when this node counts, and for how long it had been silent then: a host's clock may be younger.
     since: Instant,
@@ -40,9 +42,10 @@ impl Away {
 }
 
 impl Lost {
-    pub(super) fn dropped(&mut self, boot: BootId, name: NodeName, now: Instant) {
+    pub(super) fn dropped(&mut self, boot: BootId, member: &Member, now: Instant) {
         if self.away.len() < MAX_BOOTS {
-            self.away.insert(boot, Away { name, since: now, before: Duration::ZERO });
+            let (incarnation, name) = (member.incarnation, member.name.clone());
+            self.away.insert(boot, Away { incarnation, name, since: now, before: Duration::ZERO });
         }
     }
 
@@ -70,16 +73,16 @@ impl Lost {
     }
 
     /// What the others have forgotten, a joiner has too.
-    pub(super) fn inherit(&mut self, forgotten: &[BootId]) {
+    pub(super) fn inherit(&mut self, forgotten: impl IntoIterator<Item = (BootId, u32)>) {
         let room = MAX_BOOTS.saturating_sub(self.forgotten.len());
-        self.forgotten.extend(forgotten.iter().take(room));
+        self.forgotten.extend(forgotten.into_iter().take(room));
     }
 
     /// Whom the others miss, a joiner misses too.
     pub(super) fn inherit_absent(&mut self, absent: Vec<Absent>, now: Instant) {
-        for Absent { boot, name, silent } in absent.into_iter().take(MAX_ABSENT) {
-            if self.away.len() < MAX_BOOTS && !self.forgotten.contains(&boot) {
-                self.away.entry(boot).or_insert(Away { name, since: now, before: silent });
+        for Absent { boot, incarnation, name, silent } in absent.into_iter().take(MAX_ABSENT) {
+            if self.away.len() < MAX_BOOTS && !self.forgotten.contains_key(&boot) {
+                self.away.entry(boot).or_insert(Away { incarnation, name, since: now, before: silent });
             }
         }
     }
@@ -87,6 +90,7 @@ impl Lost {
     pub(super) fn absent(&self, now: Instant) -> Vec<Absent> {
         let absent = |(boot, away): (&BootId, &Away)| Absent {
             boot: *boot,
+            incarnation: away.incarnation,
             name: away.name.clone(),
             silent: away.silent(now),
         };
@@ -95,19 +99,16 @@ impl Lost {
 
     /// Whether a node that has forgotten these was on the other side of a long cut: both sides have lost somebody
     /// for good, and nobody in common. Of the nodes that were cut off from each other perhaps none is left.
-    fn has_forgotten_others(&self, theirs: &[BootId]) -> bool {
+    fn has_forgotten_others(&self, theirs: &BTreeMap<BootId, u32>) -> bool {
         !self.forgotten.is_empty()
             && !theirs.is_empty()
-            && !theirs.iter().any(|boot| self.forgotten.contains(boot))
+            && !theirs.keys().any(|boot| self.forgotten.contains_key(boot))
     }
 
     pub(super) fn expire(&mut self, now: Instant, horizon: Duration) {
-        let over: Vec<BootId> =
-            self.away.iter().filter(|(_, away)| away.silent(now) >= horizon).map(|(boot, _)| *boot).collect();
-        for boot in over {
-            self.away.remove(&boot);
+        for (boot, away) in self.away.extract_if(.., |_, away| away.silent(now) >= horizon) {
             if self.forgotten.len() < MAX_BOOTS {
-                self.forgotten.insert(boot);
+                self.forgotten.insert(boot, away.incarnation);
             }
         }
     }
@@ -118,9 +119,14 @@ impl Lost {
         }
     }
 
-    pub(super) fn forgotten(&self) -> Vec<BootId> {
-        self.forgotten.iter().copied().collect()
+    pub(super) fn forgotten(&self) -> &BTreeMap<BootId, u32> {
+        &self.forgotten
     }
+}
+
+/// Whether this is one of those who were forgotten, with what it had then.
+fn is_among(forgotten: &BTreeMap<BootId, u32>, boot: BootId, incarnation: u32) -> bool {
+    forgotten.get(&boot).is_some_and(|known| incarnation <= *known)
 }
 
 impl Node {
@@ -143,7 +149,7 @@ impl Node {
         if hello.state != MemberState::Ready || mutated!(SidesMerge) {
             return None;
         }
-        let they_are = self.lost.forgotten.contains(&hello.boot);
+        let they_are = is_among(&self.lost.forgotten, hello.boot, hello.incarnation);
         let (me, name) = (self.me.name.clone(), hello.name.clone());
         let refusal = |detail| Some(Refusal { reason: RefusalReason::Forgotten, detail });
         if self.state != MemberState::Ready {
@@ -151,11 +157,11 @@ impl Node {
             // settle it among themselves; it waits, with empty hands if it has dealt with both.
             // Of several that start empty the lowest goes first: each is strange to that side as long as it is not
             // admitted there, and they would wait for each other for ever.
-            let is_strange = |boot: &BootId| {
-                let member = self.members.get(boot);
-                member.is_some_and(|member| member.state != MemberState::Joining || *boot < self.me.boot)
+            let is_strange = |(boot, member): (&BootId, &Member)| {
+                is_among(&hello.forgotten, *boot, member.incarnation)
+                    && (member.state != MemberState::Joining || *boot < self.me.boot)
             };
-            let bridges = hello.forgotten.iter().any(is_strange);
+            let bridges = self.members.iter().any(is_strange);
             if bridges {
                 self.empty(hello, now);
             }
@@ -164,8 +170,8 @@ impl Node {
                 || format!("{me} joins only one of two sides that were cut off for longer than the horizon");
             return if waits { refusal(detail()) } else { None };
         }
-        let i_am = hello.forgotten.contains(&self.me.boot);
-        if !they_are && !i_am && !self.lost.has_forgotten_others(&hello.forgotten) {
+        let i_am = is_among(&hello.forgotten, self.me.boot, self.incarnation);
+        if !they_are && !i_am && (self.members.contains_key(&hello.boot) || !self.is_beyond(hello, now)) {
             return None;
         }
         let i_yield = self.side().yields_to(hello.side);
@@ -180,22 +186,42 @@ impl Node {
         refusal(detail)
     }
 
+    /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
+    /// other: it may have started within the cut, and so may this one; or its side does not count as long as this one.
+    fn is_beyond(&self, hello: &Hello, now: Instant) -> bool {
+        // Of one that is away: was there a time when one side lived with it and the other heard of neither?
+        let lately = |silent: Duration| silent + self.config.drop_time * 2 < self.config.horizon;
+        let members = hello.members.iter().map(|contact| (contact.boot, contact.incarnation));
+        let absent = hello.absent.iter().filter(|absent| lately(absent.silent));
+        let mut theirs = members.chain(absent.map(|absent| (absent.boot, absent.incarnation)));
+        let members = self.members.iter().map(|(boot, member)| (*boot, member.incarnation));
+        let away = self.lost.away.iter().filter(|(_, away)| lately(away.silent(now)));
+        let mut ours = members.chain(away.map(|(boot, away)| (*boot, away.incarnation)));
+        theirs.any(|(boot, incarnation)| is_among(&self.lost.forgotten, boot, incarnation))
+            || ours.any(|(boot, incarnation)| is_among(&hello.forgotten, boot, incarnation))
+            || self.lost.has_forgotten_others(&hello.forgotten)
+    }
+
     fn empty(&mut self, met: &Hello, now: Instant) {
         self.state = MemberState::Joining;
+        self.incarnation += 1;
         self.started_at = now;
         self.met_ready = false;
         self.doubting = false;
         self.candidates.clear();
         self.claims.clear();
-        let mut former: Vec<BootId> = self.members.keys().copied().collect();
-        for boot in &former {
+        let mut former: Vec<(BootId, u32)> =
+            self.members.iter().map(|(boot, member)| (*boot, member.incarnation)).collect();
+        for (boot, _) in &former {
             self.remove(*boot, DropCause::Emptied, now);
         }
         // The rest of this side is no more to be merged with than this node was. One that slept still
         // holds those for its members who have gone on without it.
-        former.retain(|boot| *boot != met.boot && !met.members.iter().any(|contact| contact.boot == *boot));
+        former.retain(|(boot, _)| {
+            *boot != met.boot && !met.members.iter().any(|contact| contact.boot == *boot)
+        });
         self.lost = Lost::default();
-        self.lost.inherit(&former);
+        self.lost.inherit(former);
         self.actions.push_back(Action::Empty);
         self.events.push_back(Event::Emptied { name: met.name.clone() });
         self.publish(now);

@@ -85,6 +85,8 @@ pub(super) struct Link {
 
 #[derive(Clone, Debug)]
 pub(super) struct Member {
+    /// How often its boot has started empty again.
+    pub(super) incarnation: u32,
     pub(super) name: NodeName,
     pub(super) address: SocketAddr,
     pub(super) zone: Option<NodeName>,

@@ -26,6 +26,8 @@ pub struct Node {
     pub(super) me: Identity,
     pub(super) config: MembershipConfig,
     pub(super) state: MemberState,
+    /// How often it has started empty again.
+    pub(super) incarnation: u32,
     pub(super) started_at: Instant,
     pub(super) ready_at: Option<Instant>,
     pub(super) members: BTreeMap<BootId, Member>,
@@ -63,6 +65,7 @@ impl Node {
         let view = View::new(me.boot, me.mode);
         Self {
             state: MemberState::Joining,
+            incarnation: 0,
             started_at: now,
             ready_at: None,
             members: BTreeMap::new(),
@@ -183,6 +186,7 @@ impl Node {
         Hello {
             versions: self.me.versions,
             boot: self.me.boot,
+            incarnation: self.incarnation,
             name: self.me.name.clone(),
             address: self.me.address,
             state: self.state,
@@ -192,7 +196,7 @@ impl Node {
             dial,
             members: self.contacts().into_iter().take(MAX_TOLD).collect(),
             side: self.side(),
-            forgotten: self.lost.forgotten(),
+            forgotten: self.lost.forgotten().clone(),
             absent: self.lost.absent(self.last_tick),
             probe: false,
             // The driver's: the core has no clock.
@@ -203,7 +207,12 @@ impl Node {
     pub(super) fn contacts(&self) -> Vec<Contact> {
         self.members
             .iter()
-            .map(|(boot, member)| Contact { boot: *boot, name: member.name.clone(), address: member.address })
+            .map(|(boot, member)| Contact {
+                boot: *boot,
+                incarnation: member.incarnation,
+                name: member.name.clone(),
+                address: member.address,
+            })
             .collect()
     }
 
@@ -414,8 +423,7 @@ impl Node {
             let since = if member.link.is_some() { member.alive_at() } else { member.link_lost_at };
             self.short_since = Some(self.short_since.map_or(since, |earlier| earlier.min(since)));
         }
-        let member_name = member.name.clone();
-        self.events.push_back(Event::MemberDropped { boot, name: member.name, cause });
+        self.events.push_back(Event::MemberDropped { boot, name: member.name.clone(), cause });
         let again = now + self.config.redial;
         match cause {
             DropCause::Left => self.dials.retry_seed(member.address, again),
@@ -425,7 +433,7 @@ impl Node {
             }
             DropCause::Emptied => self.dials.want(member.address, None, again, now),
             _ => {
-                self.lost.dropped(boot, member_name, now);
+                self.lost.dropped(boot, &member, now);
                 self.dials.want(member.address, None, again, now);
             }
         }

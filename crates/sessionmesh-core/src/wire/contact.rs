@@ -14,6 +14,8 @@ use crate::{BootId, NodeName};
 pub struct Contact {
     /// Its boot.
     pub boot: BootId,
+    /// How often that boot has started empty again.
+    pub incarnation: u32,
     /// Its name.
     pub name: NodeName,
     /// Where it accepts links.
@@ -24,6 +26,7 @@ impl Contact {
     pub(super) fn to_wire(&self) -> pb::Contact {
         pb::Contact {
             boot: self.boot.get(),
+            incarnation: self.incarnation,
             name: self.name.as_str().into(),
             address: encode_address(self.address),
         }
@@ -32,6 +35,7 @@ impl Contact {
     pub(super) fn from_wire(contact: pb::Contact) -> Result<Self, PeerMisbehaved> {
         Ok(Self {
             boot: BootId::new(contact.boot).ok_or(PeerMisbehaved::Invalid("boot"))?,
+            incarnation: contact.incarnation,
             name: NodeName::new(&contact.name).map_err(|_| PeerMisbehaved::Invalid("name"))?,
             address: decode_address(&contact.address).ok_or(PeerMisbehaved::Invalid("address"))?,
         })

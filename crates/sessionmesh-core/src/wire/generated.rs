@@ -28,6 +28,9 @@ pub struct Contact {
     pub name: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "3")]
     pub address: ::prost::bytes::Bytes,
+    /// As in Hello.
+    #[prost(uint32, tag = "4")]
+    pub incarnation: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
@@ -57,9 +60,6 @@ pub struct Hello {
     pub view_size: u32,
     #[prost(fixed64, tag = "12")]
     pub view_lowest: u64,
-    /// Boots that nobody in the view has heard for the horizon.
-    #[prost(fixed64, repeated, tag = "13")]
-    pub forgotten: ::prost::alloc::vec::Vec<u64>,
     /// What is lost together with the sender; empty = not said.
     #[prost(string, tag = "14")]
     pub zone: ::prost::alloc::string::String,
@@ -75,6 +75,19 @@ pub struct Hello {
     /// Members that were dropped, did not leave and have not come back, and are not yet forgotten.
     #[prost(message, repeated, tag = "18")]
     pub absent: ::prost::alloc::vec::Vec<Absent>,
+    /// How often this boot has started empty again.
+    #[prost(uint32, tag = "19")]
+    pub incarnation: u32,
+    /// Whom nobody in the view has heard for the horizon.
+    #[prost(message, repeated, tag = "20")]
+    pub forgotten: ::prost::alloc::vec::Vec<Forgotten>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forgotten {
+    #[prost(fixed64, tag = "1")]
+    pub boot: u64,
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Absent {
@@ -85,6 +98,9 @@ pub struct Absent {
     /// Since anybody in the view heard it, when sent.
     #[prost(uint64, tag = "3")]
     pub silent_ms: u64,
+    /// As in Hello.
+    #[prost(uint32, tag = "4")]
+    pub incarnation: u32,
 }
 /// The answer to a Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

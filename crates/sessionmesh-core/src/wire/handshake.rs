@@ -7,6 +7,7 @@
 //! nonces and the side. Nothing is decoded before its tag is right. A side without encryption
 //! (`insecure`) says `"SMP0"`, so that the two tell each other apart.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -66,6 +67,8 @@ pub struct Hello {
     pub versions: (u32, u32),
     /// This start of the node.
     pub boot: BootId,
+    /// How often this boot has started empty again.
+    pub incarnation: u32,
     /// Its name.
     pub name: NodeName,
     /// Where it accepts links.
@@ -84,8 +87,8 @@ pub struct Hello {
     pub members: Vec<Contact>,
     /// How large its side is.
     pub side: Side,
-    /// Boots that nobody on its side has heard for the horizon.
-    pub forgotten: Vec<BootId>,
+    /// Whom nobody on its side has heard for the horizon: boots, and the incarnation that was last known.
+    pub forgotten: BTreeMap<BootId, u32>,
     /// Members that its side misses, not yet forgotten.
     pub absent: Vec<Absent>,
     /// It asks who is there, and is not to be admitted.
@@ -99,6 +102,8 @@ pub struct Hello {
 pub struct Absent {
     /// Its boot.
     pub boot: BootId,
+    /// How often that boot had started empty again.
+    pub incarnation: u32,
     /// Its name.
     pub name: NodeName,
     /// Since anybody on its former side heard it.
@@ -108,12 +113,14 @@ pub struct Absent {
 impl Absent {
     fn to_wire(&self) -> pb::Absent {
         let silent_ms = u64::try_from(self.silent.as_millis()).unwrap_or(u64::MAX);
-        pb::Absent { boot: self.boot.get(), name: self.name.as_str().into(), silent_ms }
+        let (boot, incarnation) = (self.boot.get(), self.incarnation);
+        pb::Absent { boot, incarnation, name: self.name.as_str().into(), silent_ms }
     }
 
     fn from_wire(absent: pb::Absent) -> Result<Self, PeerMisbehaved> {
         Ok(Self {
             boot: BootId::new(absent.boot).ok_or(PeerMisbehaved::Invalid("boot"))?,
+            incarnation: absent.incarnation,
             name: NodeName::new(&absent.name).map_err(|_| PeerMisbehaved::Invalid("name"))?,
             silent: Duration::from_millis(absent.silent_ms),
         })
@@ -286,6 +293,7 @@ impl Hello {
             version_min: self.versions.0,
             version_max: self.versions.1,
             boot: self.boot.get(),
+            incarnation: self.incarnation,
             name: self.name.as_str().into(),
             address: encode_address(self.address),
             state: self.state.to_wire().into(),
@@ -297,7 +305,11 @@ impl Hello {
             members: self.members.iter().map(Contact::to_wire).collect(),
             view_size: self.side.size,
             view_lowest: self.side.lowest.map_or(0, BootId::get),
-            forgotten: self.forgotten.iter().map(|boot| boot.get()).collect(),
+            forgotten: self
+                .forgotten
+                .iter()
+                .map(|(boot, incarnation)| pb::Forgotten { boot: boot.get(), incarnation: *incarnation })
+                .collect(),
             absent: self.absent.iter().map(Absent::to_wire).collect(),
             probe: self.probe,
             clock_ms: self.clock_ms,
@@ -308,6 +320,7 @@ impl Hello {
         Ok(Self {
             versions: (hello.version_min, hello.version_max),
             boot: BootId::new(hello.boot).ok_or(PeerMisbehaved::Invalid("boot"))?,
+            incarnation: hello.incarnation,
             name: NodeName::new(&hello.name).map_err(|_| PeerMisbehaved::Invalid("name"))?,
             address: decode_address(&hello.address).ok_or(PeerMisbehaved::Invalid("address"))?,
             state: MemberState::from_wire(hello.state()).ok_or(PeerMisbehaved::Invalid("state"))?,
@@ -316,7 +329,11 @@ impl Hello {
             view: hello.view,
             dial: hello.dial,
             side: Side { size: hello.view_size, lowest: BootId::new(hello.view_lowest) },
-            forgotten: hello.forgotten.iter().filter_map(|boot| BootId::new(*boot)).collect(),
+            forgotten: hello
+                .forgotten
+                .iter()
+                .filter_map(|forgotten| Some((BootId::new(forgotten.boot)?, forgotten.incarnation)))
+                .collect(),
             absent: hello.absent.into_iter().map(Absent::from_wire).collect::<Result<_, _>>()?,
             probe: hello.probe,
             clock_ms: hello.clock_ms,
@@ -375,6 +392,7 @@ mod tests {
         Hello {
             versions: super::super::PROTOCOL_VERSIONS,
             boot: BootId::new(7).unwrap(),
+            incarnation: 1,
             name: NodeName::new("n1").unwrap(),
             address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4001),
             state: MemberState::Joining,
@@ -384,7 +402,7 @@ mod tests {
             dial: 1,
             members: Vec::new(),
             side: Side::default(),
-            forgotten: Vec::new(),
+            forgotten: [(BootId::new(8).unwrap(), 2)].into(),
             absent: Vec::new(),
             probe: false,
             clock_ms: 1,

@@ -60,8 +60,12 @@ fn frames() -> Vec<Frame> {
         limits: Some(limits()),
         create: true,
     };
-    let contact =
-        Contact { boot: boot(3), name: NodeName::new("n3").unwrap(), address: "[::1]:4003".parse().unwrap() };
+    let contact = Contact {
+        boot: boot(3),
+        incarnation: 1,
+        name: NodeName::new("n3").unwrap(),
+        address: "[::1]:4003".parse().unwrap(),
+    };
     let version: Version = [(boot(7), Hlc::from_raw(9))].into_iter().collect();
     let ended = RecordUpdate { id: id(2), difference: Difference::Ended(end) };
     let refusal = Refusal { reason: RefusalReason::NameTaken, detail: "taken".into() };

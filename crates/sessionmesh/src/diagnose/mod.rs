@@ -192,6 +192,7 @@ fn hello(me: &Identity) -> Hello {
     Hello {
         versions: PROTOCOL_VERSIONS,
         boot: me.boot,
+        incarnation: 0,
         name: me.name.clone(),
         address: me.address,
         state: MemberState::Joining,
@@ -201,7 +202,7 @@ fn hello(me: &Identity) -> Hello {
         dial: 0,
         members: Vec::new(),
         side: Side::default(),
-        forgotten: Vec::new(),
+        forgotten: BTreeMap::new(),
         absent: Vec::new(),
         probe: true,
         clock_ms: 0,

@@ -50,6 +50,7 @@ in_both_modes! {
     after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty
     no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
     restarts_within_a_long_cut_do_not_bring_its_sides_together
+    who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
@@ -648,6 +649,40 @@ fn who_is_back_under_its_name_is_missed_by_nobody(mode: Mode) {
     for index in [0, 1, again] {
         assert!(!world.processes[index].node.knows_of_one_alive(), "process {index}");
     }
+}
+
+/// Two sides need not count a cut alike: one that stood still begins to miss the others when it wakes. Who starts
+/// beside it is nobody whom the others could have forgotten.
+fn who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=3 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    let (sleeper, alone) = (0, 1);
+    world.kill(2);
+    world.processes[sleeper].running = false;
+    world.run(Duration::from_secs(40));
+    world.cut(sleeper, alone);
+    world.processes[sleeper].running = true;
+    let started = world.start_with("n3", 4_003, 103, config, mode);
+    world.cut(started, alone);
+    world.run(Duration::from_secs(35));
+    let ready = |world: &World| [sleeper, alone, started].map(|index| world.state(index));
+    assert_eq!(ready(&world), [MemberState::Ready; 3]);
+    assert_eq!((world.members(alone).len(), world.members(started)), (0, vec!["n1".into()]));
+    // The one that is strange to nobody meets the other side first.
+    world.cut.remove(&(started, alone));
+    world.run(Duration::from_secs(5));
+    let emptied = [sleeper, alone, started].map(|index| {
+        world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }))
+    });
+    assert_eq!(emptied, [false, true, false], "the smaller side, which has forgotten ends, starts empty");
+    world.cut.clear();
+    world.run(Duration::from_secs(15));
+    assert_eq!(ready(&world), [MemberState::Ready; 3]);
+    assert!([sleeper, alone, started].iter().all(|index| world.members(*index).len() == 2));
 }
 
 /// Whoever starts within a cut inherits who is missed; and if nobody is left on either side of those who were cut
