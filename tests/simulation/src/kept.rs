@@ -4,12 +4,16 @@
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
 /// In the order in which they were found.
-pub(crate) const KEPT: [(u64, &str); 5] = [
+pub(crate) const KEPT: [(u64, &str); 6] = [
     (
         16_400,
         "a visitor wrote on over an older copy when all who had its writes were dead (guarantees.md says so)",
     ),
     (19_350, "an end was announced by two, each the first holder in the moment when a node joined"),
+    (
+        25_087,
+        "one that slept was taken for one beyond a cut, because it still missed whom the other had forgotten",
+    ),
     (30_648, "a node that had started empty kept its boot: who had seen what it lost was shown less"),
     (
         309,

@@ -33,19 +33,31 @@ struct Away {
     /// Since when this node counts, and for how long it had been silent then: a host's clock may be younger.
     since: Instant,
     before: Duration,
+    /// Of that, what this node slept: it may have been back meanwhile.
+    slept: Duration,
 }
 
 impl Away {
+    fn new(incarnation: u32, name: NodeName, now: Instant, silent: Duration) -> Self {
+        Self { incarnation, name, since: now, before: silent, slept: Duration::ZERO }
+    }
+
+    /// How long nobody here has heard it.
     fn silent(&self, now: Instant) -> Duration {
         self.before + (now - self.since)
+    }
+
+    /// How much of that counts towards the horizon.
+    fn counted(&self, now: Instant) -> Duration {
+        self.silent(now).saturating_sub(self.slept)
     }
 }
 
 impl Lost {
     pub(super) fn dropped(&mut self, boot: BootId, member: &Member, now: Instant) {
         if self.away.len() < MAX_BOOTS {
-            let (incarnation, name) = (member.incarnation, member.name.clone());
-            self.away.insert(boot, Away { incarnation, name, since: now, before: Duration::ZERO });
+            let away = Away::new(member.incarnation, member.name.clone(), now, Duration::ZERO);
+            self.away.insert(boot, away);
         }
     }
 
@@ -57,7 +69,7 @@ impl Lost {
     /// Somebody in the view hears it.
     pub(super) fn heard(&mut self, boot: BootId, now: Instant) {
         if let Some(away) = self.away.get_mut(&boot) {
-            (away.since, away.before) = (now, Duration::ZERO);
+            (away.since, away.before, away.slept) = (now, Duration::ZERO, Duration::ZERO);
         }
     }
 
@@ -82,7 +94,7 @@ impl Lost {
     pub(super) fn inherit_absent(&mut self, absent: Vec<Absent>, now: Instant) {
         for Absent { boot, incarnation, name, silent } in absent.into_iter().take(MAX_ABSENT) {
             if self.away.len() < MAX_BOOTS && !self.forgotten.contains_key(&boot) {
-                self.away.entry(boot).or_insert(Away { incarnation, name, since: now, before: silent });
+                self.away.entry(boot).or_insert_with(|| Away::new(incarnation, name, now, silent));
             }
         }
     }
@@ -106,7 +118,7 @@ impl Lost {
     }
 
     pub(super) fn expire(&mut self, now: Instant, horizon: Duration) {
-        for (boot, away) in self.away.extract_if(.., |_, away| away.silent(now) >= horizon) {
+        for (boot, away) in self.away.extract_if(.., |_, away| away.counted(now) >= horizon) {
             if self.forgotten.len() < MAX_BOOTS {
                 self.forgotten.insert(boot, away.incarnation);
             }
@@ -115,7 +127,7 @@ impl Lost {
 
     pub(super) fn shift(&mut self, by: Duration) {
         for away in self.away.values_mut() {
-            away.since += by;
+            away.slept += by;
         }
     }
 

@@ -51,6 +51,7 @@ in_both_modes! {
     no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
     restarts_within_a_long_cut_do_not_bring_its_sides_together
     who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back
+    one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
@@ -683,6 +684,31 @@ fn who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back(mo
     world.run(Duration::from_secs(15));
     assert_eq!(ready(&world), [MemberState::Ready; 3]);
     assert!([sleeper, alone, started].iter().all(|index| world.members(*index).len() == 2));
+}
+
+/// What it slept does not count towards the horizon, and it was not with the missed one either.
+fn one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=2 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    world.kill(1);
+    world.run(Duration::from_secs(20));
+    let sleeper = world.start_with("n3", 4_003, 30, config, mode);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.state(sleeper), MemberState::Ready);
+    world.processes[sleeper].running = false;
+    world.run(Duration::from_secs(35));
+    world.processes[sleeper].running = true;
+    world.run(Duration::from_secs(8));
+    for index in [0, sleeper] {
+        let emptied =
+            world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
+        assert!(!emptied, "nobody was cut off for the horizon");
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 1));
+    }
 }
 
 /// Whoever starts within a cut inherits who is missed; and if nobody is left on either side of those who were cut
