@@ -4,7 +4,7 @@
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
 /// In the order in which they were found.
-pub(crate) const KEPT: [(u64, &str); 6] = [
+pub(crate) const KEPT: [(u64, &str); 7] = [
     (
         16_400,
         "a visitor wrote on over an older copy when all who had its writes were dead (guarantees.md says so)",
@@ -13,6 +13,10 @@ pub(crate) const KEPT: [(u64, &str); 6] = [
     (
         25_087,
         "one that slept was taken for one beyond a cut, because it still missed whom the other had forgotten",
+    ),
+    (
+        26_401,
+        "two nodes in the midst of the same others refused each other for ever, each waiting for the other to yield",
     ),
     (30_648, "a node that had started empty kept its boot: who had seen what it lost was shown less"),
     (

@@ -201,6 +201,12 @@ impl Node {
     /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
     /// other: it may have started within the cut, and so may this one; or its side does not count as long as this one.
     fn is_beyond(&self, hello: &Hello, now: Instant) -> bool {
+        // Both with one who serves: whatever it brought, it has brought to both; and neither side would be the smaller.
+        let is_shared =
+            |boot: &BootId| self.members.get(boot).is_some_and(|member| member.state == MemberState::Ready);
+        if hello.members.iter().any(|contact| is_shared(&contact.boot)) {
+            return false;
+        }
         // Of one that is away: was there a time when one side lived with it and the other heard of neither?
         let lately = |silent: Duration| silent + self.config.drop_time * 2 < self.config.horizon;
         let members = hello.members.iter().map(|contact| (contact.boot, contact.incarnation));

@@ -52,6 +52,7 @@ in_both_modes! {
     restarts_within_a_long_cut_do_not_bring_its_sides_together
     who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back
     one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut
+    two_who_have_forgotten_others_and_share_a_member_come_together
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     survivors_of_a_crash_compare_at_once
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
@@ -708,6 +709,36 @@ fn one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut(
             world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
         assert!(!emptied, "nobody was cut off for the horizon");
         assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 1));
+    }
+}
+
+/// Each lost one that the other never met. Neither side is the smaller: they would wait for each other for ever.
+fn two_who_have_forgotten_others_and_share_a_member_come_together(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=3 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    for (n, friend) in [(4u16, 0), (5, 1)] {
+        let lost = usize::from(n) - 1;
+        (0..lost).filter(|index| *index != friend).for_each(|index| world.cut(index, lost));
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+        world.run(Duration::from_secs(4));
+        assert!(world.members(friend).contains(&format!("n{n}")));
+        world.kill(lost);
+    }
+    world.run(Duration::from_secs(40));
+    world.cut(0, 1);
+    world.run(Duration::from_secs(8));
+    assert_eq!((world.members(0), world.members(1)), (vec!["n3".into()], vec!["n3".into()]));
+    world.cut.remove(&(0, 1));
+    world.run(Duration::from_secs(8));
+    for index in 0..3 {
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+        let emptied =
+            world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
+        assert!(!emptied);
     }
 }
 
