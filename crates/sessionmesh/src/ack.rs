@@ -31,6 +31,11 @@ pub(crate) enum Waited {
 }
 
 impl AckWait {
+    /// For a request: at level async nobody waits, and no acknowledgement is looked for.
+    pub(crate) fn at(level: AckLevel, id: SessionId) -> Option<Arc<Self>> {
+        (level != AckLevel::Async).then(|| Self::new(level, id))
+    }
+
     pub(crate) fn new(level: AckLevel, id: SessionId) -> Arc<Self> {
         Arc::new(Self {
             id,

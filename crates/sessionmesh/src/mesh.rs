@@ -10,7 +10,7 @@ use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
 use sessionmesh_core::session::{End, Record};
-use sessionmesh_core::{BootId, Event, HybridClock, Instant, SessionId, mutated};
+use sessionmesh_core::{BootId, Event, HybridClock, Instant, Now, SessionId, mutated};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::config::Config;
@@ -129,7 +129,11 @@ impl Mesh {
 
     /// Who commits, now.
     pub(crate) fn origin(&self) -> Origin<'_> {
-        Origin { boot: self.me.boot, clock: &self.clock, limits: &self.config.limits, now: host::now() }
+        self.origin_at(host::now())
+    }
+
+    pub(crate) fn origin_at(&self, now: Now) -> Origin<'_> {
+        Origin { boot: self.me.boot, clock: &self.clock, limits: &self.config.limits, now }
     }
 
     /// Tells the control task; after its end there is nobody to tell.
@@ -178,15 +182,23 @@ impl Mesh {
 
     /// For how long the control task has not ticked.
     pub(crate) fn since_tick(&self) -> Duration {
-        host::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
+        self.since_tick_at(host::mono())
+    }
+
+    fn since_tick_at(&self, now: Instant) -> Duration {
+        now - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
     }
 
     /// Whether this node must not trust what it holds: it was paused and has not compared since.
     pub(crate) fn is_doubting(&self) -> bool {
+        self.is_doubting_at(host::mono())
+    }
+
+    pub(crate) fn is_doubting_at(&self, now: Instant) -> bool {
         // Threads wake in any order after a pause: the first request may be ahead of the control
         // task, and must see for itself.
         let config = &self.config.membership;
-        self.doubting.load(Ordering::Acquire) || self.since_tick() >= config.tick() + config.lateness()
+        self.doubting.load(Ordering::Acquire) || self.since_tick_at(now) >= config.tick() + config.lateness()
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.

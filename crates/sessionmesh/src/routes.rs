@@ -1,7 +1,8 @@
 //! Where a session's changes go: published by the control task, read by every commit.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use sessionmesh_core::placement::{Mode, View};
 use sessionmesh_core::replication::commit::Streams;
@@ -27,19 +28,20 @@ impl RouteTable {
 /// The current routes.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    current: RwLock<Arc<RouteTable>>,
+    current: ArcSwap<RouteTable>,
     strays: Mutex<Strays<Arc<AckWait>>>,
 }
 
 impl Routes {
     pub(crate) fn new(view: View) -> Self {
         let strays = Strays::default();
-        let current = RwLock::new(Arc::new(RouteTable { view, peers: Vec::new() }));
+        let current = ArcSwap::from_pointee(RouteTable { view, peers: Vec::new() });
         Self { current, strays: Mutex::new(strays) }
     }
 
-    pub(crate) fn current(&self) -> Arc<RouteTable> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Every request asks several times: no lock, and no count that all cores write. Not for keeping.
+    pub(crate) fn current(&self) -> Guard<Arc<RouteTable>> {
+        self.current.load()
     }
 
     /// Another view begins; gives back visitors' copies that must go before it is published: after that,
@@ -50,7 +52,7 @@ impl Routes {
     }
 
     pub(crate) fn publish(&self, table: RouteTable) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.current.store(Arc::new(table));
     }
 
     /// This node's copies of sessions that it does not hold. A closure, so that no guard is held while a

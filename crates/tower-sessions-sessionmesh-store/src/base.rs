@@ -1,12 +1,11 @@
 //! What a record was when it was loaded: carried in the record itself, so that the server keeps
 //! nothing per request.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sessionmesh::{Change, Name, SessionId, Snapshot, Version};
+use sessionmesh::{Change, Name, SessionId, Snapshot};
 use tower_sessions_core::session::Id;
 
 use crate::hash::hash;
@@ -16,16 +15,12 @@ pub(crate) const KEY: &str = "\0sessionmesh";
 
 pub(crate) type Data = HashMap<String, Value>;
 
-/// Of a loaded record: its id, its version, and a hash of each value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Base {
-    #[serde(rename = "i")]
-    id: String,
-    #[serde(rename = "v")]
-    version: Vec<(u64, u64)>,
-    #[serde(rename = "h")]
-    hashes: BTreeMap<String, u64>,
-}
+/// Of a loaded record: its id, and a hash of each value.
+///
+/// One text, because every request makes one and most read it: `<id> `, and for each attribute, in the order of the names,
+/// the hash as 16 letters, the length of the name in bytes, `:` and the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Base(String);
 
 pub(crate) fn to_session_id(id: &Id) -> SessionId {
     SessionId::from_bytes(id.0.to_le_bytes())
@@ -36,49 +31,76 @@ pub(crate) fn to_id(id: SessionId) -> Id {
 }
 
 impl Base {
-    /// Of data that is in the cluster under this id and version.
-    pub(crate) fn of(id: SessionId, version: Option<&Version>, data: &Data) -> Self {
-        Self {
-            id: to_id(id).to_string(),
-            version: version
-                .into_iter()
-                .flat_map(Version::entries)
-                .map(|(boot, hlc)| (boot.get(), hlc.get()))
-                .collect(),
-            hashes: data
-                .iter()
-                .filter(|(key, _)| *key != KEY)
-                .map(|(key, value)| (key.clone(), hash(value)))
-                .collect(),
+    /// Of data that is in the cluster under this id.
+    pub(crate) fn of(id: SessionId, data: &Data) -> Self {
+        let mut hashes: Vec<(&str, u64)> = data
+            .iter()
+            .filter(|(key, _)| *key != KEY)
+            .map(|(key, value)| (key.as_str(), hash(value)))
+            .collect();
+        hashes.sort_unstable();
+        let mut text = to_id(id).to_string();
+        text.reserve(1 + hashes.iter().map(|(name, _)| name.len() + 20).sum::<usize>());
+        text.push(' ');
+        for (name, hash) in hashes {
+            text.extend((0..16).map(|place| char::from(b'a' + (hash >> (4 * place) & 15) as u8)));
+            text.push_str(&name.len().to_string());
+            text.push(':');
+            text.push_str(name);
         }
+        Self(text)
     }
 
     /// From a record's data; `None` if the handler cleared it, or it was never loaded.
     pub(crate) fn find(data: &Data) -> Option<Self> {
-        Self::deserialize(data.get(KEY)?).ok()
+        let base = Self(data.get(KEY)?.as_str()?.to_owned());
+        base.parts().is_some().then_some(base)
     }
 
     /// Into a record's data.
-    pub(crate) fn insert(&self, data: &mut Data) {
-        if let Ok(value) = serde_json::to_value(self) {
-            data.insert(KEY.into(), value);
-        }
+    pub(crate) fn insert(self, data: &mut Data) {
+        data.insert(KEY.into(), Value::String(self.0));
     }
 
     pub(crate) fn id(&self) -> Option<SessionId> {
-        self.id.parse::<Id>().ok().map(|id| to_session_id(&id))
+        let (id, _) = self.0.split_once(' ')?;
+        id.parse::<Id>().ok().map(|id| to_session_id(&id))
+    }
+
+    /// The names, in order, and the hashes; `None` if a handler wrote something else here.
+    fn parts(&self) -> Option<Vec<(&str, u64)>> {
+        let (_, mut rest) = self.0.split_once(' ')?;
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let (letters, after) = rest.split_at_checked(16)?;
+            let mut hash = 0;
+            for (place, letter) in letters.bytes().enumerate() {
+                let nibble = letter.checked_sub(b'a').filter(|nibble| *nibble < 16)?;
+                hash |= u64::from(nibble) << (4 * place);
+            }
+            let (length, after) = after.split_once(':')?;
+            let (name, after) = after.split_at_checked(length.parse().ok()?)?;
+            parts.push((name, hash));
+            rest = after;
+        }
+        Some(parts)
     }
 
     /// What a request changed since.
     pub(crate) fn changes(&self, data: &Data) -> Result<Change, serde_json::Error> {
+        let parts = self.parts().unwrap_or_default();
+        let before = |key: &str| {
+            let index = parts.binary_search_by_key(&key, |(name, _)| *name).ok()?;
+            parts.get(index).map(|(_, hash)| *hash)
+        };
         let mut change = Change::default();
         for (key, value) in data.iter().filter(|(key, _)| *key != KEY) {
-            if self.hashes.get(key) != Some(&hash(value)) {
+            if before(key) != Some(hash(value)) {
                 change.attributes.push((key.as_str().into(), Some(serde_json::to_vec(value)?.into())));
             }
         }
-        let removed = self.hashes.keys().filter(|key| !data.contains_key(*key));
-        change.attributes.extend(removed.map(|key| (key.as_str().into(), None)));
+        let removed = parts.iter().filter(|(key, _)| !data.contains_key(*key));
+        change.attributes.extend(removed.map(|(key, _)| ((*key).into(), None)));
         Ok(change)
     }
 }
@@ -107,7 +129,7 @@ mod tests {
         let mut data: Data = [("kept", json!(1)), ("changed", json!([1])), ("removed", json!("x"))]
             .map(|(k, v)| (k.into(), v))
             .into();
-        Base::of(id, None, &data).insert(&mut data);
+        Base::of(id, &data).insert(&mut data);
         data.insert("changed".into(), json!([2]));
         data.insert("added".into(), json!(null));
         data.remove("removed");
@@ -121,5 +143,25 @@ mod tests {
             .map(|(key, value)| (key.into(), value.map(|value| Bytes::from(value.to_owned()))))
             .into();
         assert_eq!(change.attributes, expected);
+    }
+    #[test]
+    fn whatever_a_handler_writes_in_its_place_is_no_base() {
+        let id = SessionId::from_bytes([7; 16]);
+        let data: Data = [("", json!(1)), ("a:b", json!([])), ("\u{e9} 7:", json!(null))]
+            .map(|(k, v)| (k.into(), v))
+            .into();
+        let base = Base::of(id, &data);
+        assert!(base.changes(&data).unwrap().is_empty());
+        let read = |text: &str| Base::find(&[(KEY.to_owned(), text.into())].into());
+        assert_eq!(read(&base.0), Some(base.clone()));
+        for (end, _) in base.0.char_indices().skip(24) {
+            if let Some(shorter) = read(&base.0[..end]) {
+                assert!(base.0.starts_with(&shorter.0), "{end}");
+            }
+        }
+        for text in ["", "x", "x aaaaaaaaaaaaaaaa1:", "x aaaaaaaaaaaaaaaa", "x aaaaaaaaaaaaaaaZ1:a"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+        assert_eq!(Base::find(&[(KEY.to_owned(), json!(1))].into()), None);
     }
 }

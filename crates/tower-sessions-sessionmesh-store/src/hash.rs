@@ -1,11 +1,15 @@
 //! A hash of a JSON value, without writing the value out.
 
 use serde_json::Value;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Equal for equal values. Keys of objects count in the order in which the value shows them, which
 /// is the same for what was loaded and what is saved.
 pub(crate) fn hash(value: &Value) -> u64 {
+    // Most values are one string: in one go that takes a fraction of what the state does to set up.
+    if let Value::String(string) = value {
+        return xxh3_64_with_seed(string.as_bytes(), u64::from(b'"'));
+    }
     let mut state = Xxh3::new();
     feed(&mut state, value);
     state.digest()

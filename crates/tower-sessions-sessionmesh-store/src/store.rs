@@ -162,10 +162,7 @@ impl SessionMeshStore {
         }
         let concluded = Self::conclude(context, result);
         if let (Some(context), Ok(id)) = (context, &concluded) {
-            context.set_base(
-                *id,
-                Base::of(*id, context.session().as_ref().map(|(_, token)| token.version()), &record.data),
-            );
+            context.set_base(*id, Base::of(*id, &record.data));
         }
         concluded
     }
@@ -216,9 +213,7 @@ impl SessionStore for SessionMeshStore {
         let context = RequestContext::current();
         let id = self.begin(context.as_ref(), record).await?;
         record.id = to_id(id);
-        let current = context.and_then(|context| context.session());
-        Base::of(id, current.as_ref().map(|(_, token)| token.version()), &record.data)
-            .insert(&mut record.data);
+        Base::of(id, &record.data).insert(&mut record.data);
         Ok(())
     }
 
@@ -233,7 +228,7 @@ impl SessionStore for SessionMeshStore {
             return Ok(None);
         };
         let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
-        Base::of(session_id, Some(snapshot.version()), &data).insert(&mut data);
+        Base::of(session_id, &data).insert(&mut data);
         let limits = self.sessions.limits(&session_id).unwrap_or(Limits::NONE);
         let left = limits.remaining.into_iter().chain(limits.absolute).min();
         let left = left.and_then(|left| time::Duration::try_from(left).ok());

@@ -54,10 +54,9 @@ impl Sessions {
         self.check_room(beyond)?;
         let change = self.with_absolute_end(change);
         let id = self.mint()?;
-        let wait = AckWait::new(level, id);
-        let waiting = (level != AckLevel::Async).then(|| wait.clone());
-        let streams = mesh.routes.streams(waiting, host::mono());
-        let version = commit::create(&mesh.table, &streams, mesh.origin(), id, change)
+        let (wait, now) = (AckWait::at(level, id), host::now());
+        let streams = mesh.routes.streams(wait.clone(), now.mono);
+        let version = commit::create(&mesh.table, &streams, mesh.origin_at(now), id, change)
             .inspect_err(|_| count(&mesh.counters.over_limit))?;
         self.finish(id, level, wait, Some(version)).await
     }
@@ -84,8 +83,7 @@ impl Sessions {
     fn mint(&self) -> Result<SessionId, CommitError> {
         loop {
             let id = host::session_id().map_err(|error| CommitError::NoRandomness(error.to_string()))?;
-            let view = &self.mesh.routes.current().view;
-            if view.is_holder(&id, self.mesh.me.boot) {
+            if self.mesh.routes.current().view.i_hold(&id) {
                 return Ok(id);
             }
             // It may have begun to leave since this request was let in.
@@ -131,7 +129,7 @@ impl Sessions {
             Err(ChangeError::Ended) => return (None, self.confirm_end(id).await),
             Err(error) => return (None, Err(error.into())),
         };
-        (last, self.finish(*id, level, wait, None).await)
+        (last, self.finish(*id, level, Some(wait), None).await)
     }
 
     /// A session that has ended already: another request ended it, and perhaps could not reach any
@@ -148,7 +146,7 @@ impl Sessions {
         let now = host::now();
         let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
         commit::resend(&mesh.table, &streams, now, *id);
-        self.finish(*id, level, wait, None).await
+        self.finish(*id, level, Some(wait), None).await
     }
 
     /// Nobody here knows the id. Whether somebody beyond a cut may: then its end is kept and told as any other,
@@ -266,7 +264,7 @@ impl Sessions {
             Ok((_, None)) | Err(_) => {}
         }
         mesh.emit(Event::SessionIdChanged { from: *id, to: to.id });
-        let ended = self.finish(to.id, level, wait, to.token.clone()).await?;
+        let ended = self.finish(to.id, level, Some(wait), to.token.clone()).await?;
         if missed {
             Err(CommitError::LevelMissed(to))
         } else {

@@ -67,15 +67,14 @@ impl Sessions {
         &self,
         id: SessionId,
         level: AckLevel,
-        wait: Arc<AckWait>,
+        wait: Option<Arc<AckWait>>,
         token: Option<Token>,
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
-        if level == AckLevel::Async {
-            return Ok(Committed { id, outcome: wait.outcome(), token });
-        }
+        let Some(mut wait) = wait else {
+            return Ok(Committed { id, outcome: Outcome { have: 1, want: 1 }, token });
+        };
         let deadline = host::mono() + mesh.config.ack_timeout;
-        let mut wait = wait;
         loop {
             match wait.finish(host::until(deadline)).await {
                 Waited::Met(outcome) if outcome.want > 1 => return Ok(Committed { id, outcome, token }),

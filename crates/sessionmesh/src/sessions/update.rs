@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sessionmesh_core::SessionId;
-use sessionmesh_core::replication::{AckLevel, Outcome, commit};
+use sessionmesh_core::replication::{Outcome, commit};
 use sessionmesh_core::session::{Attributes, Change, ChangeError, Name, Record};
 
 use super::{Edit, Sessions};
@@ -69,10 +69,11 @@ impl Sessions {
     /// As [`Sessions::update`].
     pub async fn apply(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
         // What is here may be from before a pause: the others first.
-        if self.mesh.is_doubting() && self.load(id).await?.is_none() {
+        let doubting = self.mesh.is_doubting();
+        if doubting && self.load(id).await?.is_none() {
             return Err(CommitError::Ended);
         }
-        if self.mesh.trusts(id) {
+        if !doubting && self.mesh.routes.current().view.may_serve(id) {
             return self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound));
         }
         // A visitor's copy may be gone since the request loaded it.
@@ -122,9 +123,9 @@ impl Sessions {
         let mesh = &*self.mesh;
         for _ in 0..ATTEMPTS {
             self.load(id).await?.ok_or(CommitError::NotFound)?;
-            let wait = AckWait::new(self.level, *id);
-            let streams = mesh.routes.streams(self.waiting(&wait), host::mono());
-            match commit::touch(&mesh.table, &streams, mesh.origin(), *id) {
+            let (wait, now) = (AckWait::at(self.level, *id), host::now());
+            let streams = mesh.routes.streams(wait.clone(), now.mono);
+            match commit::touch(&mesh.table, &streams, mesh.origin_at(now), *id) {
                 // A visitor's copy went in this very moment.
                 Err(ChangeError::Unknown) => {}
                 touched => {
@@ -151,9 +152,9 @@ impl Sessions {
         if let Err(error) = self.check_alone(self.level) {
             return Some(Err(error));
         }
-        let wait = AckWait::new(self.level, *id);
-        let streams = mesh.routes.streams(self.waiting(&wait), host::mono());
-        let committed = commit::change(&mesh.table, &streams, mesh.origin(), *id, |record| {
+        let (wait, now) = (AckWait::at(self.level, *id), host::now());
+        let streams = mesh.routes.streams(wait.clone(), now.mono);
+        let committed = commit::change(&mesh.table, &streams, mesh.origin_at(now), *id, |record| {
             let fresh = record.and_then(Record::live).is_none_or(|state| still(state.attributes()));
             if fresh { Ok(change) } else { Err(Lost::Race) }
         });
@@ -164,11 +165,11 @@ impl Sessions {
             }
             Ok(None) => {
                 count(&mesh.counters.unchanged);
-                if self.level != AckLevel::Async {
+                if wait.is_some() {
                     // The write that made it so may have missed its level: this one must not be
                     // answered as if it had not.
                     let now = host::now();
-                    let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
+                    let streams = mesh.routes.streams(wait.clone(), now.mono);
                     commit::resend(&mesh.table, &streams, now, *id);
                     return Some(self.finish(*id, self.level, wait, None).await);
                 }
@@ -185,11 +186,6 @@ impl Sessions {
                 Some(Err(error.into()))
             }
         }
-    }
-
-    /// At level async nobody waits, and no acknowledgement is looked for.
-    pub(super) fn waiting(&self, wait: &std::sync::Arc<AckWait>) -> Option<std::sync::Arc<AckWait>> {
-        (self.level != AckLevel::Async).then(|| wait.clone())
     }
 }
 
