@@ -1,0 +1,86 @@
+//! P4: a write that waits for all, under light load, beside a bare round trip over TCP.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::Error;
+use crate::load::{Load, histogram};
+use crate::results::Results;
+use crate::systems::{Bench, Mesh, System};
+
+const ASYNC: System = System::Mesh(Mesh::DEFAULT);
+const ONE: System = System::Mesh(Mesh { ack: "one", ..Mesh::DEFAULT });
+const ALL: System = System::Mesh(Mesh { ack: "all", ..Mesh::DEFAULT });
+const TCP: &str = "bare TCP, 100 bytes there and 8 back";
+
+pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    let light = Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()) };
+    bench
+        .rounds_of(&[ASYNC, ONE, ALL], results, async |system, running, results| {
+            running.load(Load { time: Duration::from_secs_f64(bench.warm(system)), ..light }).await?;
+            let (done, _) = running.load(light).await?;
+            results.add(&system.name(), "light p50", "us", done.quantile(0.5));
+            results.add(&system.name(), "light p99", "us", done.quantile(0.99));
+            if system == ALL {
+                let (p50, p99) = round_trip(bench.secs()).await?;
+                results.add(TCP, "light p50", "us", p50);
+                results.add(TCP, "light p99", "us", p99);
+            }
+            Ok(())
+        })
+        .await?;
+    let names = [ASYNC.name(), ONE.name(), ALL.name()];
+    results.table(
+        "Waiting for other nodes: 200 writes a second",
+        &["light p50", "light p99"],
+        &[TCP, &names[0], &names[1], &names[2]],
+        "The round trip is between two threads with a runtime each, at the same pace.",
+    );
+    let more = |what: &str| results.median(&names[2], what) - results.median(&names[0], what);
+    let (p50, p99) = (more("light p50"), more("light p99"));
+    let (tcp_p50, tcp_p99) = (results.median(TCP, "light p50"), results.median(TCP, "light p99"));
+    results.at_most(
+        "P4",
+        "median of a write that waits for all, less that of one that does not",
+        p50,
+        2.0 * tcp_p50,
+        "us",
+    );
+    results.at_most("P4", "99th percentile of the same", p99, 3.0 * tcp_p99, "us");
+    Ok(())
+}
+
+/// Median and 99th percentile, in microseconds, at the pace of the load.
+async fn round_trip(secs: f64) -> Result<(f64, f64), Error> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let at = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let other = std::thread::spawn(move || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (mut stream, _) = TcpListener::from_std(listener)?.accept().await?;
+            stream.set_nodelay(true)?;
+            let mut message = [0; 100];
+            while stream.read_exact(&mut message).await.is_ok() {
+                stream.write_all(&message[..8]).await?;
+            }
+            Ok(())
+        })
+    });
+    let mut stream = TcpStream::connect(at).await?;
+    stream.set_nodelay(true)?;
+    let mut latency = histogram();
+    let begun = Instant::now();
+    while begun.elapsed().as_secs_f64() < secs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let sent = Instant::now();
+        stream.write_all(&[7; 100]).await?;
+        stream.read_exact(&mut [0; 8]).await?;
+        latency.record(u64::try_from(sent.elapsed().as_micros())?.max(1))?;
+    }
+    drop(stream);
+    other.join().map_err(|_| "the other end panicked")??;
+    Ok((latency.value_at_quantile(0.5) as f64, latency.value_at_quantile(0.99) as f64))
+}

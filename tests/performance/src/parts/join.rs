@@ -1,0 +1,101 @@
+//! P8: a node that joins 100,000 sessions.
+
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::load::{Load, ask};
+use crate::results::Results;
+use crate::systems::{Bench, Mesh, Running, wait};
+
+const MESH: &str = "sessionmesh, all-peers";
+const TOMCAT: &str = "Tomcat DeltaManager async (8)";
+const SIZES: [(u64, &str); 3] =
+    [(0, "ready with none"), (100_000, "ready with 100,000"), (1_000_000, "ready with 1,000,000")];
+
+pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    for round in 0..bench.rounds().min(3) {
+        for (sessions, what) in SIZES {
+            if sessions > bench.pick(0, 100_000) && (bench.quick || round > 0) {
+                continue;
+            }
+            let time = mesh(bench, sessions, results).await?;
+            results.add(MESH, what, "s", time);
+        }
+        if !bench.quick {
+            tomcat(bench, results).await?;
+        }
+    }
+    let columns =
+        ["ready with none", "ready with 100,000", "ready with 1,000,000", "usual p99", "p99 while one joins"];
+    results.table(
+        "A node that joins sessions of 4 x 100 bytes",
+        &columns,
+        &[MESH, TOMCAT],
+        "From the start of the process.",
+    );
+    let transfer =
+        |system: &str, what: &str| results.median(system, what) - results.median(system, "ready with none");
+    let (ours, theirs) = (transfer(MESH, SIZES[1].1), transfer(TOMCAT, SIZES[1].1));
+    let million = transfer(MESH, SIZES[2].1);
+    results.at_least("P8", "Tomcat's transfer of 100,000 sessions", theirs / ours, 15.0, "times ours");
+    results.at_most("P8", "a million sessions", million / ours, 12.0, "times as long as 100,000");
+    let p99 = results.median(MESH, "p99 while one joins") / results.median(MESH, "usual p99");
+    results.at_most("P8", "99th percentile on the donor meanwhile", p99, 2.0, "x the usual");
+    Ok(())
+}
+
+async fn mesh(bench: &Bench, sessions: u64, results: &mut Results) -> Result<f64, Error> {
+    let mesh = Mesh { nodes: 1, ..Mesh::DEFAULT };
+    let name = Bench::cluster_name();
+    let mut running = Running { http: Vec::new(), servers: Vec::new() };
+    bench.join(&mut running, mesh, &name, "donor")?;
+    bench.formed(&running, 1).await?;
+    let donor = running.http[0];
+    if sessions > 0 {
+        ask(donor, "POST", &format!("/bulk?n={sessions}&attrs=4&bytes=100")).await?;
+    }
+    let begun = Instant::now();
+    bench.join(&mut running, mesh, &name, "joiner")?;
+    let joiner = running.http[1];
+    wait(joiner, "/ready", |said| said == "ready").await?;
+    let time = begun.elapsed().as_secs_f64();
+    let (_, count) = ask(joiner, "GET", "/count").await?;
+    if count != sessions.to_string() {
+        return Err(format!("the joiner has {count} of {sessions} sessions").into());
+    }
+    if sessions == 100_000 {
+        // Again, under load: the donor's users before and meanwhile.
+        running.servers.pop();
+        running.http.pop();
+        wait(donor, "/members", |said| said == "0").await?;
+        let load = Load { users: 8, rate: Some(500.0), time: Duration::from_secs(3) };
+        load.run(&[donor]).await?;
+        let usual = load.run(&[donor]).await?;
+        bench.join(&mut running, mesh, &name, "joiner2")?;
+        let meanwhile = load.run(&[donor]).await?;
+        wait(running.http[1], "/ready", |said| said == "ready").await?;
+        results.add(MESH, "usual p99", "us", usual.quantile(0.99));
+        results.add(MESH, "p99 while one joins", "us", meanwhile.quantile(0.99));
+    }
+    Ok(time)
+}
+
+async fn tomcat(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    let Some(tomcat) = bench.tomcat() else {
+        results.leave_out("Tomcat: not installed");
+        return Ok(());
+    };
+    for (sessions, what) in &SIZES[..2] {
+        let manager = crate::tomcat::Manager::DeltaAsync;
+        let mut running = Running { http: Vec::new(), servers: Vec::new() };
+        tomcat.join(&mut running, manager).await?;
+        if *sessions > 0 {
+            ask(running.http[0], "POST", &format!("/bulk?n={sessions}&attrs=4&bytes=100")).await?;
+        }
+        let begun = Instant::now();
+        tomcat.join(&mut running, manager).await?;
+        wait(running.http[1], "/count", |said| said == sessions.to_string()).await?;
+        results.add(TOMCAT, what, "s", begun.elapsed().as_secs_f64());
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! P5: load and save through each store, one client, without HTTP.
+
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use sessionmesh::{Cluster, Config};
+use tower_sessions_redis_store::RedisStore;
+use tower_sessions_redis_store::fred::prelude::{ClientLike as _, Config as RedisConfig, Pool, ServerConfig};
+use tower_sessions_sessionmesh_store::SessionMeshStore;
+
+use crate::Error;
+use crate::results::Results;
+use crate::systems::{Bench, Mesh, Running, wait};
+
+const MEMORY: &str = "MemoryStore";
+const REDIS: &str = "Redis store";
+const MESH: &str = "sessionmesh store, two live peers";
+
+/// For one version of tower-sessions: median load and save, in nanoseconds. Each save changes the value.
+macro_rules! clients {
+    ($name:ident, $tower_sessions:ident) => {
+        async fn $name(store: &impl $tower_sessions::SessionStore, times: u64) -> Result<(f64, f64), Error> {
+            let (mut loads, mut saves) = (nanos()?, nanos()?);
+            let expiry_date = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
+            let data = [("k".to_owned(), "x".repeat(100).into())].into();
+            let mut record = $tower_sessions::session::Record {
+                id: $tower_sessions::session::Id::default(),
+                data,
+                expiry_date,
+            };
+            store.create(&mut record).await?;
+            let id = record.id;
+            for n in 0..times {
+                let begun = Instant::now();
+                let loaded = store.load(&id).await?;
+                loads.record(u64::try_from(begun.elapsed().as_nanos())?)?;
+                let mut record = loaded.ok_or("the session is gone")?;
+                record.data.insert("k".into(), format!("{n:0100}").into());
+                let begun = Instant::now();
+                store.save(&record).await?;
+                saves.record(u64::try_from(begun.elapsed().as_nanos())?)?;
+                if n % 64 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Ok((loads.value_at_quantile(0.5) as f64, saves.value_at_quantile(0.5) as f64))
+        }
+    };
+}
+
+clients!(client, tower_sessions);
+clients!(client_0_14, tower_sessions_0_14);
+
+fn nanos() -> Result<Histogram<u64>, Error> {
+    Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
+}
+
+pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    let times = bench.pick(2_000, 100_000);
+    let mesh = Mesh { nodes: 2, ..Mesh::DEFAULT };
+    let name = Bench::cluster_name();
+    let mut peers = Running { http: Vec::new(), servers: Vec::new() };
+    for n in ["n1", "n2"] {
+        bench.join(&mut peers, mesh, &name, n)?;
+    }
+    bench.formed(&peers, 2).await?;
+    let (options, http) = (bench.options(mesh, &name, "client"), peers.http.clone());
+    let redis = bench.redis_alone()?;
+    let port = redis.as_ref().map(|(_, port)| *port);
+    let rounds = bench.rounds();
+    // As a web node has it.
+    let measured = std::thread::spawn(move || -> Result<Vec<(&'static str, f64, f64)>, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let mut config = Config::new();
+            for (key, value) in options {
+                config.set(&key, &value)?;
+            }
+            let cluster = Cluster::start(config).await?;
+            cluster.ready().await?;
+            for node in http {
+                wait(node, "/members", |said| said == "2").await?;
+            }
+            let pool = match port {
+                Some(port) => {
+                    let server = ServerConfig::new_centralized("127.0.0.1", port);
+                    let pool =
+                        Pool::new(RedisConfig { server, ..RedisConfig::default() }, None, None, None, 6)?;
+                    pool.connect();
+                    pool.wait_for_connect().await?;
+                    Some(pool)
+                }
+                None => None,
+            };
+            let mut measured = Vec::new();
+            for _ in 0..rounds {
+                let (load, save) =
+                    tokio::spawn(async move { client(&tower_sessions::MemoryStore::default(), times).await })
+                        .await??;
+                measured.push((MEMORY, load, save));
+                let store = SessionMeshStore::new(&cluster);
+                let (load, save) = tokio::spawn(async move { client(&store, times).await }).await??;
+                measured.push((MESH, load, save));
+                if let Some(pool) = pool.clone() {
+                    let store = RedisStore::new(pool);
+                    let (load, save) =
+                        tokio::spawn(async move { client_0_14(&store, times / 20).await }).await??;
+                    measured.push((REDIS, load, save));
+                }
+            }
+            Ok(measured)
+        })
+    });
+    while !measured.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for (store, load, save) in measured.join().map_err(|_| "the client panicked")?? {
+        results.add(store, "load", "us", load / 1e3);
+        results.add(store, "save", "us", save / 1e3);
+    }
+    drop((peers, redis));
+    results.table(
+        "Load and save, one client",
+        &["load", "save"],
+        &[MEMORY, MESH, REDIS],
+        "Medians; each save changes 100 bytes.",
+    );
+    let (load, save) = (results.median(MESH, "load"), results.median(MESH, "save"));
+    results.at_most("P5", "load", load / results.median(MEMORY, "load"), 3.0, "x MemoryStore's");
+    results.at_most("P5", "save", save, 1.5, "us");
+    results.at_least("P5", "the Redis store's load", results.median(REDIS, "load") / load, 50.0, "x ours");
+    results.at_least("P5", "the Redis store's save", results.median(REDIS, "save") / save, 50.0, "x ours");
+    Ok(())
+}
