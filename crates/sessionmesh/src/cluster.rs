@@ -209,7 +209,7 @@ impl Cluster {
             if compared && left == 0 && behind().is_empty() {
                 break Ok(());
             }
-            let routes = mesh.routes.current();
+            let routes = mesh.routes.kept();
             let unacked: u64 =
                 routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().unacked)).sum();
             let remaining = left + unacked + u64::from(!compared);

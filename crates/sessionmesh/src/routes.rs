@@ -39,9 +39,14 @@ impl Routes {
         Self { current, strays: Mutex::new(strays) }
     }
 
-    /// Every request asks several times: no lock, and no count that all cores write. Not for keeping.
+    /// Every request asks several times: no lock, and no count that all cores write. Not to be held across a wait.
     pub(crate) fn current(&self) -> Guard<Arc<RouteTable>> {
         self.current.load()
+    }
+
+    /// The same for whoever waits meanwhile.
+    pub(crate) fn kept(&self) -> Arc<RouteTable> {
+        self.current.load_full()
     }
 
     /// Another view begins; gives back visitors' copies that must go before it is published: after that,

@@ -37,10 +37,10 @@ struct Args {
     #[arg(long)]
     quick: bool,
     /// How often each is measured; medians are shown.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// How long each load lasts, in seconds.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 2.0)]
     secs: f64,
     /// Where the report goes.
     #[arg(long, default_value = "target/performance")]

@@ -19,7 +19,7 @@ pub(crate) fn write(bench: &Bench, results: &Results, out: &Path) -> Result<(), 
     }
     writeln!(
         text,
-        "- {} rounds of {} s each; medians, with the least and the most",
+        "- up to {} rounds of {} s each; medians, with the least and the most; a target compares figures of the same round",
         bench.rounds(),
         bench.secs()
     )?;

@@ -144,6 +144,21 @@ impl Results {
         self.targets.push(Target { name, what: what.into(), shown, met });
     }
 
+    /// The median of what `of` makes of the figures of each round: those of one round lie seconds apart, and a shared
+    /// machine is not as fast all the time.
+    pub(crate) fn by_round<const N: usize>(
+        &self,
+        what: &str,
+        systems: [&str; N],
+        of: impl Fn([f64; N]) -> f64,
+    ) -> f64 {
+        let figures =
+            systems.map(|system| self.figure(system, what).map_or(&[][..], |figure| &figure.values));
+        let rounds = figures.iter().map(|values| values.len()).min().unwrap_or(0);
+        let values = (0..rounds).map(|round| of(figures.map(|values| values[round]))).collect();
+        Figure { unit: "", values }.median()
+    }
+
     pub(crate) fn leave_out(&mut self, what: &str) {
         eprintln!("   LEFT OUT: {what}");
         if !self.left_out.iter().any(|left| left == what) {

@@ -340,6 +340,36 @@ impl Bench {
         Ok(Some((self.redis_server(port, &[])?, port)))
     }
 
+    /// All systems at once, and a load on one after the other, in another order in each round: on a shared machine two figures
+    /// belong together only if seconds lie between them. A node that does nothing costs a thousandth of a core.
+    pub(crate) async fn side_by_side(
+        &self,
+        systems: &[System],
+        results: &mut Results,
+        mut measure: impl AsyncFnMut(System, &Running, &mut Results) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut all = Vec::new();
+        for system in systems {
+            eprintln!("   {} starts and warms up", system.name());
+            match self.start(*system).await? {
+                Some(running) => {
+                    running.load(Load::saturated(self.warm(*system))).await?;
+                    all.push((*system, running));
+                }
+                None => results.leave_out(&format!("{}: not installed", system.name())),
+            }
+        }
+        for round in 0..self.rounds {
+            eprintln!("   round {} of {}", round + 1, self.rounds);
+            let turn = (0..all.len()).map(|n| (n + round * 3) % all.len());
+            let turn: Vec<usize> = if round % 2 == 0 { turn.collect() } else { turn.rev().collect() };
+            for (system, running) in turn.into_iter().map(|n| &all[n]) {
+                measure(*system, running, results).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Each system in each round, in another order each time, as `measure` does it; what is not installed is said.
     pub(crate) async fn rounds_of(
         &self,
@@ -347,7 +377,9 @@ impl Bench {
         results: &mut Results,
         mut measure: impl AsyncFnMut(System, &Running, &mut Results) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for round in 0..self.rounds {
+        // Each starts anew: fewer than where all run at once.
+        let rounds = self.rounds.min(3);
+        for round in 0..rounds {
             let mut turn = systems.to_vec();
             let shift = round * 3 % systems.len().max(1);
             turn.rotate_left(shift);
@@ -355,7 +387,7 @@ impl Bench {
                 turn.reverse();
             }
             for system in turn {
-                eprintln!("   round {} of {}: {}", round + 1, self.rounds, system.name());
+                eprintln!("   round {} of {rounds}: {}", round + 1, system.name());
                 match self.start(system).await? {
                     Some(running) => measure(system, &running, results).await?,
                     None => results.leave_out(&format!("{}: not installed", system.name())),

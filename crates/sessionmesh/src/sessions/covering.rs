@@ -101,7 +101,7 @@ impl Mesh {
     async fn catch_up(&self, have: &Snapshot, seen: &Token) -> Option<Stale> {
         let Ok(_permit) = self.lookups.try_acquire() else { return Some(Stale::Overloaded) };
         let deadline = host::mono() + self.config.token_timeout;
-        let routes = self.routes.current();
+        let routes = self.routes.kept();
         let id = &have.id();
         let missing = seen.lacks(have.version(), have.attributes());
         let (named, gone): (Vec<BootId>, Vec<BootId>) =

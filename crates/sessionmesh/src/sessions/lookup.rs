@@ -60,7 +60,7 @@ impl Mesh {
         let times = LookUpTimes { hedge: HEDGE, pause, limit: host::until(deadline) };
         let mut lookup = LookUp::new(*id, access, times, host::mono());
         let mut answers = Answers::default();
-        let routes = self.routes.current();
+        let routes = self.routes.kept();
         // Where all are asked at once, their order is nothing.
         let slow: Vec<BootId> = match routes.view.mode() {
             Mode::AllPeers => Vec::new(),
@@ -72,7 +72,7 @@ impl Mesh {
             Local::Unknown => Here::Unknown,
         };
         loop {
-            let routes = self.routes.current();
+            let routes = self.routes.kept();
             let members: Vec<BootId> = routes.peers.iter().map(|peer| peer.boot).collect();
             let standpoint = Standpoint {
                 view: &routes.view,

@@ -18,8 +18,7 @@ const TCP: &str = "bare TCP, 100 bytes there and 8 back";
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
     let light = Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()) };
     bench
-        .rounds_of(&[ASYNC, ONE, ALL], results, async |system, running, results| {
-            running.load(Load { time: Duration::from_secs_f64(bench.warm(system)), ..light }).await?;
+        .side_by_side(&[ASYNC, ONE, ALL], results, async |system, running, results| {
             let (done, _) = running.load(light).await?;
             results.add(&system.name(), "light p50", "us", done.quantile(0.5));
             results.add(&system.name(), "light p99", "us", done.quantile(0.99));
@@ -38,17 +37,12 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         &[TCP, &names[0], &names[1], &names[2]],
         "The round trip is between two threads with a runtime each, at the same pace.",
     );
-    let more = |what: &str| results.median(&names[2], what) - results.median(&names[0], what);
-    let (p50, p99) = (more("light p50"), more("light p99"));
-    let (tcp_p50, tcp_p99) = (results.median(TCP, "light p50"), results.median(TCP, "light p99"));
-    results.at_most(
-        "P4",
-        "median of a write that waits for all, less that of one that does not",
-        p50,
-        2.0 * tcp_p50,
-        "us",
-    );
-    results.at_most("P4", "99th percentile of the same", p99, 3.0 * tcp_p99, "us");
+    for (quantile, what, bound) in [("light p50", "median", 2.0), ("light p99", "99th percentile", 3.0)] {
+        let systems = [&*names[2], &names[0], TCP];
+        let trips = results.by_round(quantile, systems, |[all, none, tcp]| (all - none) / tcp);
+        let what = format!("{what} of a write that waits for all, less that of one that does not");
+        results.at_most("P4", &what, trips, bound, "round trips");
+    }
     Ok(())
 }
 

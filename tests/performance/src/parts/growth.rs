@@ -20,7 +20,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
             // other, and what travels in one piece with others would travel alone.
             let System::Mesh(Mesh { nodes, .. }) = system else { return Ok(()) };
             let rate = Some(50.0 * nodes as f64);
-            let load = Load { users: 4 * nodes, rate, time: Duration::from_secs_f64(bench.secs()) };
+            let load = Load { users: 4 * nodes, rate, time: Duration::from_secs(bench.pick(1, 8)) };
             running.load(Load { time: load.time / 2, ..load }).await?;
             let (_, cost) = running.load(load).await?;
             results.add(&system.name(), CPU, "us", cost.each_us);

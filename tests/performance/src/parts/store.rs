@@ -67,7 +67,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     let (options, http) = (bench.options(mesh, &name, "client"), peers.http.clone());
     let redis = bench.redis_alone()?;
     let port = redis.as_ref().map(|(_, port)| *port);
-    let rounds = bench.rounds();
+    let rounds = bench.rounds().min(5);
     // As a web node has it.
     let measured = std::thread::spawn(move || -> Result<Vec<(&'static str, f64, f64)>, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -16,7 +16,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         return Ok(());
     }
     let (single, batched) = bench.pick((20, 2_000), (1_000, 300_000));
-    for _ in 0..bench.rounds() {
+    for _ in 0..bench.rounds().min(5) {
         let pair = Pair::start(bench, Mesh::DEFAULT)?;
         for (what, all, deltas, pause) in [
             ("payload, one at a time", "with headers and acknowledgements, one at a time", single, 5),

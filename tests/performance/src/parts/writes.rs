@@ -20,6 +20,9 @@ const TOMCAT: System = System::Tomcat(Manager::Alone);
 const DELTA: System = System::Tomcat(Manager::DeltaAsync);
 const TOMCAT_BACKUP: System = System::Tomcat(Manager::Backup);
 
+/// A change of three nodes goes to two.
+const DELTAS: f64 = 2.0;
+
 const RATE: &str = "writes";
 const CPU: &str = "processor time of a write";
 
@@ -40,8 +43,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         TOMCAT_BACKUP,
     ];
     bench
-        .rounds_of(&systems, results, async |system, running, results| {
-            running.load(Load::saturated(bench.warm(system))).await?;
+        .side_by_side(&systems, results, async |system, running, results| {
             let (done, cost) = running.load(Load::saturated(bench.secs())).await?;
             let name = system.name();
             results.add(&name, RATE, "/s", done.per_second());
@@ -62,47 +64,51 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
          does; processor time is of all servers together, Redis included.",
     );
 
-    let of = |results: &Results, system: System, what: &str| results.median(&system.name(), what);
-    let deltas = 2.0;
-    let cost = |results: &Results, with: System, without: System| {
-        (of(results, with, CPU) - of(results, without, CPU)) / deltas
+    let name = |system: System| system.name();
+    let cost = |with: System, without: System| {
+        results.by_round(CPU, [&name(with), &name(without)], |[with, without]| (with - without) / DELTAS)
     };
-    let (ours, layered) = (cost(results, ASYNC, MEMORY), cost(results, ASYNC_LAYER, MEMORY));
-    let tomcat = cost(results, DELTA, TOMCAT);
-    for (which, ours) in [("the store alone", ours), ("with the layer", layered)] {
+    let costs = [("the store alone", ASYNC), ("with the layer", ASYNC_LAYER)].map(|(which, ours)| {
+        let systems = [&*name(ours), &name(MEMORY), &name(DELTA), &name(TOMCAT)];
+        let times =
+            results.by_round(CPU, systems, |[ours, memory, delta, alone]| (delta - alone) / (ours - memory));
+        (which, cost(ours, MEMORY), times)
+    });
+    for (which, ours, times) in costs {
         results.at_most("P1", &format!("processor time of a delta and peer, {which}"), ours, 2.0, "us");
         results.at_least(
             "P1",
             &format!("Tomcat's cost of a delta and peer, {which}"),
-            tomcat / ours,
+            times,
             15.0,
             "times ours",
         );
     }
-    let rate = |results: &Results, system: System| of(results, system, RATE);
-    for (which, system) in [("the store alone", ASYNC), ("with the layer", ASYNC_LAYER)] {
-        for (than, bound) in [(MEMORY, 0.85), (REDIS, 1.5), (DELTA, 2.5)] {
-            let ratio = rate(results, system) / rate(results, than);
-            results.at_least(
-                "P2",
-                &format!("all-peers, async, {which}: writes"),
-                ratio,
-                bound,
-                &format!("x {}", than.name()),
-            );
-        }
-    }
-    for (which, system) in [("the store alone", BACKUP), ("with the layer", BACKUP_LAYER)] {
-        for (than, bound) in [(TOMCAT_BACKUP, 2.5), (REPLICA, 1.0)] {
-            let ratio = rate(results, system) / rate(results, than);
-            results.at_least(
-                "P3",
-                &format!("backup-only, one, {which}: writes"),
-                ratio,
-                bound,
-                &format!("x {}", than.name()),
-            );
-        }
+    let one = [
+        (ASYNC, MEMORY, 0.85),
+        (ASYNC, REDIS, 1.5),
+        (ASYNC, DELTA, 2.5),
+        (ASYNC_LAYER, MEMORY, 0.85),
+        (ASYNC_LAYER, REDIS, 1.5),
+        (ASYNC_LAYER, DELTA, 2.5),
+    ];
+    let other = [
+        (BACKUP, TOMCAT_BACKUP, 2.5),
+        (BACKUP, REPLICA, 1.0),
+        (BACKUP_LAYER, TOMCAT_BACKUP, 2.5),
+        (BACKUP_LAYER, REPLICA, 1.0),
+    ];
+    for (target, (ours, than, bound)) in
+        one.map(|ratio| ("P2", ratio)).into_iter().chain(other.map(|ratio| ("P3", ratio)))
+    {
+        let ratio = results.by_round(RATE, [&name(ours), &name(than)], |[ours, than]| ours / than);
+        results.at_least(
+            target,
+            &format!("writes, {}", name(ours)),
+            ratio,
+            bound,
+            &format!("x {}", name(than)),
+        );
     }
     Ok(())
 }
