@@ -63,8 +63,9 @@ impl Tomcat {
     /// One node after the other: those that start at once wait for each other's state for a minute.
     pub(crate) async fn start(&self, manager: Manager) -> Result<Running, Error> {
         let mut running = Running { http: Vec::new(), servers: Vec::new() };
+        let group = free_port()?;
         for _ in 0..manager.nodes() {
-            self.join(&mut running, manager).await?;
+            self.join(&mut running, manager, group).await?;
         }
         for node in &running.http {
             let others = (manager.nodes() - 1).to_string();
@@ -73,8 +74,13 @@ impl Tomcat {
         Ok(running)
     }
 
-    /// Starts one more node, and waits until it answers.
-    pub(crate) async fn join(&self, running: &mut Running, manager: Manager) -> Result<(), Error> {
+    /// Starts one more node, and waits until it answers. `group`: the multicast port; all nodes on it are one cluster.
+    pub(crate) async fn join(
+        &self,
+        running: &mut Running,
+        manager: Manager,
+        group: u16,
+    ) -> Result<(), Error> {
         let (http, link) = (free_port()?, free_port()?);
         let mut command = Command::new("java");
         command.args(["-Xms512m", "-Xmx2g", "-Djava.net.preferIPv4Stack=true"]);
@@ -82,6 +88,7 @@ impl Tomcat {
             .arg(format!("-Dmanager={manager:?}"))
             .arg(format!("-Dhttp={http}"))
             .arg(format!("-Dlink={link}"));
+        command.arg(format!("-Dgroup={group}"));
         command.arg(format!("-Dbase={}/{http}", self.classes.display()));
         command.args(["-cp", &self.path, "Node"]).stdout(Stdio::null()).stderr(Stdio::null());
         running.servers.push(server(command)?);

@@ -62,7 +62,7 @@ public class Node extends HttpServlet {
       channel.setChannelSender(sender);
       McastService membership = new McastService();
       membership.setAddress("228.0.0.4");
-      membership.setPort(45564);
+      membership.setPort(Integer.getInteger("group"));
       membership.setFrequency(500);
       membership.setDropTime(3000);
       membership.setBind("127.0.0.1");

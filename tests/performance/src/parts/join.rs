@@ -88,12 +88,13 @@ async fn tomcat(bench: &Bench, results: &mut Results) -> Result<(), Error> {
     for (sessions, what) in &SIZES[..2] {
         let manager = crate::tomcat::Manager::DeltaAsync;
         let mut running = Running { http: Vec::new(), servers: Vec::new() };
-        tomcat.join(&mut running, manager).await?;
+        let group = crate::systems::free_port()?;
+        tomcat.join(&mut running, manager, group).await?;
         if *sessions > 0 {
             ask(running.http[0], "POST", &format!("/bulk?n={sessions}&attrs=4&bytes=100")).await?;
         }
         let begun = Instant::now();
-        tomcat.join(&mut running, manager).await?;
+        tomcat.join(&mut running, manager, group).await?;
         wait(running.http[1], "/count", |said| said == sessions.to_string()).await?;
         results.add(TOMCAT, what, "s", begun.elapsed().as_secs_f64());
     }
