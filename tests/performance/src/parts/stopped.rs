@@ -15,7 +15,8 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     bench
         .rounds_of(&levels, results, async |system, running, results| {
             let load = Load {
-                users: 16,
+                // So many that nobody has to wait for an answer before the next request is due.
+                users: 400,
                 rate: Some(500.0),
                 // Longer than a silent member stays one.
                 time: Duration::from_secs_f64(bench.pick(0.5, 5.0)),
