@@ -11,6 +11,8 @@ use crate::systems::Bench;
 use crate::{Error, machine};
 
 pub(crate) fn write(bench: &Bench, results: &Results, out: &Path) -> Result<(), Error> {
+    // Of an earlier run nothing may be left.
+    let _ = fs::remove_dir_all(out);
     fs::create_dir_all(out)?;
     let machine = machine::description();
     let mut text = String::from("# What was measured\n\n");
