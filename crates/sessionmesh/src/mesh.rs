@@ -182,23 +182,15 @@ impl Mesh {
 
     /// For how long the control task has not ticked.
     pub(crate) fn since_tick(&self) -> Duration {
-        self.since_tick_at(host::mono())
-    }
-
-    fn since_tick_at(&self, now: Instant) -> Duration {
-        now - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
+        host::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
     }
 
     /// Whether this node must not trust what it holds: it was paused and has not compared since.
     pub(crate) fn is_doubting(&self) -> bool {
-        self.is_doubting_at(host::mono())
-    }
-
-    pub(crate) fn is_doubting_at(&self, now: Instant) -> bool {
         // Threads wake in any order after a pause: the first request may be ahead of the control
         // task, and must see for itself.
         let config = &self.config.membership;
-        self.doubting.load(Ordering::Acquire) || self.since_tick_at(now) >= config.tick() + config.lateness()
+        self.doubting.load(Ordering::Acquire) || self.since_tick() >= config.tick() + config.lateness()
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.

@@ -1,6 +1,6 @@
 //! What is measured: programs that this one starts, and ends.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -300,9 +300,9 @@ impl Bench {
         let mut servers = vec![self.redis_server(port, &[])?];
         if replica {
             let of = ["--replicaof", "127.0.0.1", &port.to_string()];
-            servers.push(self.redis_server(free_port()?, &of)?);
-            // The first copy of nothing takes it a second or two.
-            std::thread::sleep(Duration::from_secs(3));
+            let copy = free_port()?;
+            servers.push(self.redis_server(copy, &of)?);
+            replicating(copy)?;
         }
         let mut http = Vec::new();
         for _ in 0..3 {
@@ -427,6 +427,24 @@ fn listening(port: u16) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Waits until a Redis has its first copy of another.
+fn replicating(port: u16) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"INFO replication\r\nQUIT\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        if said.contains("master_link_status:up") {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(30) {
+            return Err(format!("the Redis on port {port} does not replicate after 30 s: {said}").into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A child of this program, wrapped so that it ends with it.
