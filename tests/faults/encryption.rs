@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_tests::{Browser, Load, NodeProcess, Processes, eventually, figure};
 use tokio::time::Instant;
 
-use crate::{Size, Story, processes};
+use crate::{Size, Story, median, processes};
 
 pub(crate) fn stories(size: Size) -> Vec<Story> {
     Story::one("encryption::costs_less_than_fifteen_percent", size, costs)
@@ -96,12 +96,6 @@ async fn by_replication(cluster: Processes, records: u64) -> f64 {
 /// What these processes have used of all cores.
 fn cpu(nodes: &[&NodeProcess]) -> Duration {
     nodes.iter().map(|node| node.cpu()).sum()
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 fn spread(figures: &[f64]) -> String {

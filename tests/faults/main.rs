@@ -120,6 +120,13 @@ fn holders(mode: &str, nodes: usize) -> usize {
     if mode == "all-peers" { nodes } else { nodes.min(2) }
 }
 
+/// Of at least one figure.
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
 fn main() {
     let (full, rest): (Vec<String>, Vec<String>) =
         std::env::args().partition(|argument| argument == "--full");

@@ -69,9 +69,9 @@ async fn requests_while_sessions_move(size: Size) {
         let missing = user.check(&cluster.nodes[0]).await;
         assert!(missing.is_empty(), "{missing:?}");
     }
-    let (usual_p99, _) = p99(&users, usual.0, usual.1);
+    let (usual_p99, _) = p99(&users, usual.0..usual.1);
     for (what, (from, to)) in [("usual", usual), ("join", joined), ("crash", crashed), ("leave", left)] {
-        let (p99, count) = p99(&users, from, to);
+        let (p99, count) = p99(&users, from..to);
         let ratio = p99.as_secs_f64() / usual_p99.as_secs_f64();
         figure(
             &format!("{sessions} sessions, backup-only, {what}"),

@@ -110,8 +110,8 @@ async fn for_so_long(mode: &'static str, stop: Duration, size: Size) {
         }
     }
 
-    let (usual, usual_count) = p99(&users, usual_from, usual_to);
-    let (during, count) = p99(&users, stopped, woken);
+    let (usual, usual_count) = p99(&users, usual_from..usual_to);
+    let (during, count) = p99(&users, stopped..woken);
     figure(
         &format!("SIGSTOP for {} s, {mode}", stop.as_secs()),
         format!(

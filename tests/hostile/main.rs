@@ -229,7 +229,7 @@ async fn a_write_that_missed_its_level_misses_it_again_when_repeated() {
     let (first, again) = tokio::join!(sessions.set(&target.id, "k", "w"), async {
         eventually("the first has written", || async {
             let session = node.sessions().load(&target.id).await.unwrap().unwrap();
-            (session.get("k").map(|value| &value[..]) == Some(&b"w"[..])).then_some(())
+            (session.get("k") == Some(&b"w"[..])).then_some(())
         })
         .await;
         sessions.set(&target.id, "k", "w").await

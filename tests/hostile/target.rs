@@ -53,7 +53,7 @@ impl Target {
             })
             .await;
             let session = node.sessions().load(&self.id).await.unwrap().unwrap();
-            assert_eq!(session.get("k").map(|value| &value[..]), Some(&b"v"[..]));
+            assert_eq!(session.get("k"), Some(&b"v"[..]));
         }
         let written = self.nodes[0].at(AckLevel::All).set(&self.id, "probe", "1").await.unwrap();
         assert_eq!((written.outcome.have, written.outcome.want), (2, 2));

@@ -1,6 +1,7 @@
 //! Users that go on working while nodes come and go.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -207,10 +208,10 @@ impl User {
 }
 
 /// The 99th percentile and the number of the requests that began between two moments.
-pub fn p99(users: &[User], from: Instant, to: Instant) -> (Duration, usize) {
+pub fn p99(users: &[User], within: Range<Instant>) -> (Duration, usize) {
     let requests = users.iter().flat_map(|user| &user.requests);
-    let within = requests.filter(|request| (from..to).contains(&request.begun));
-    let mut took: Vec<Duration> = within.map(|request| request.took).collect();
+    let begun = requests.filter(|request| within.contains(&request.begun));
+    let mut took: Vec<Duration> = begun.map(|request| request.took).collect();
     took.sort_unstable();
     (took.get(took.len() * 99 / 100).copied().unwrap_or_default(), took.len())
 }
