@@ -30,7 +30,7 @@ async fn three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions(mod
     assert_eq!((created.outcome.have, created.outcome.want), (holders, holders));
     for node in &nodes {
         let session = node.sessions().load(&created.id).await.unwrap().expect("the session is on every node");
-        assert_eq!(session.get("user").map(|user| &user[..]), Some(&b"ada"[..]));
+        assert_eq!(session.get("user"), Some(&b"ada"[..]));
     }
 }
 
@@ -106,7 +106,7 @@ async fn a_changed_id_takes_everything_along_and_kills_the_old_one(mode: &str) {
     for node in &nodes {
         assert!(node.sessions().load(&old).await.unwrap().is_none());
         let session = node.sessions().load(&new).await.unwrap().unwrap();
-        assert_eq!(session.get("cart").map(|cart| &cart[..]), Some(&b"tea"[..]));
+        assert_eq!(session.get("cart"), Some(&b"tea"[..]));
         assert_eq!(node.stats().counts.destroyed, 0, "a change of id is no end");
     }
 }
@@ -246,9 +246,13 @@ async fn ends_of_ids_that_nobody_knew_stay_at_home_once_nobody_can_be_beyond_a_c
     let net = Net::seeds().with("unknown_ends", "10").with("drop_time", "100ms").with("frequency", "20ms");
     let nodes = net.with("horizon", "2s").start(2).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    for n in 0..50u8 {
-        nodes[0].sessions().destroy(&sessionmesh::SessionId::from_bytes([n; 16])).await.unwrap();
+    let end = async |n: u8| {
+        nodes[0].sessions().destroy(&sessionmesh::SessionId::from_bytes([n; 16])).await.unwrap()
+    };
+    // Some twice, as from a page that is loaded again: that makes them no better known.
+    for n in [101, 102, 103, 101, 102, 103].into_iter().chain(0..50) {
+        end(n).await;
     }
     assert_eq!((nodes[0].stats().records, nodes[1].stats().records), (10, 0));
-    assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 40);
+    assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 43);
 }

@@ -210,7 +210,7 @@ async fn a_changed_id_that_is_changed_again_at_once_is_one_session_in_the_end(mo
     }
     for node in &nodes {
         let session = node.sessions().load(&id).await.unwrap().expect("the last is there");
-        assert_eq!(session.get("k").map(|value| &value[..]), Some(&b"v"[..]));
+        assert_eq!(session.get("k"), Some(&b"v"[..]));
         for old in &former {
             // One other node has heard of each end at once, the third a moment later.
             eventually("the former id is dead", || async {

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sessionmesh_core::replication::commit::{self, Origin, Streams};
@@ -37,6 +38,10 @@ impl Table for Sessions {
 struct Stream(RefCell<Outbox<()>>);
 
 impl Streams for Stream {
+    fn is_awaited(&self, _: &SessionId) -> bool {
+        false
+    }
+
     fn send(&self, _: &SessionId, frame: &Bytes) {
         let _ = self.0.borrow_mut().append(frame, None, Instant::ZERO);
     }
@@ -82,7 +87,7 @@ fn main() {
         }
         while let Some(frame) = decoder.next(&mut wire).unwrap() {
             if through == 3 {
-                let _ = receive(&there, &other_clock, &mut inbox, frame, now, |_| ());
+                let _ = receive(&there, &other_clock, &mut inbox, frame, Duration::ZERO, now, |_| ());
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct AckWait {
     abandoned: AtomicBool,
     /// Whoever answers the request, somebody else still wants to know: a visitor's copy goes by it.
     followed: AtomicBool,
+    /// Of an end by idleness: a holder that knows better never acknowledges it.
+    pub(crate) is_proposal: bool,
 }
 
 /// How a wait ended.
@@ -37,8 +39,18 @@ impl AckWait {
     }
 
     pub(crate) fn new(level: AckLevel, id: SessionId) -> Arc<Self> {
+        Self::with(level, id, false)
+    }
+
+    /// For an end by idleness.
+    pub(crate) fn proposal(id: SessionId) -> Arc<Self> {
+        Self::with(AckLevel::All, id, true)
+    }
+
+    fn with(level: AckLevel, id: SessionId, is_proposal: bool) -> Arc<Self> {
         Arc::new(Self {
             id,
+            is_proposal,
             tally: Mutex::new(AckTally::new(level)),
             changed: Notify::new(),
             abandoned: AtomicBool::new(false),
@@ -99,6 +111,16 @@ impl AckWait {
         self.tally().is_everywhere()
     }
 
+    /// Whether all that are awaited and not dropped have it.
+    pub(crate) fn is_met(&self) -> bool {
+        self.tally().is_met()
+    }
+
+    /// Outboxes may forget the wait.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a holder was dropped before it had it.
     pub(crate) fn is_lost(&self) -> bool {
         self.tally().is_lost()
@@ -119,7 +141,7 @@ impl AckWait {
             }
         };
         // However this ends, a dropped request included, outboxes may forget the wait.
-        let _abandon = Abandon(&self.abandoned);
+        let _abandon = Abandon(self);
         match tokio::time::timeout(within, met).await {
             Ok(waited) => waited,
             Err(_) => Waited::TimedOut(self.outcome()),
@@ -127,10 +149,10 @@ impl AckWait {
     }
 }
 
-struct Abandon<'a>(&'a AtomicBool);
+struct Abandon<'a>(&'a AckWait);
 
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.abandon();
     }
 }

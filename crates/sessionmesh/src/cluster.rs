@@ -189,7 +189,10 @@ impl Cluster {
         }
         let behind = || -> Vec<NodeName> {
             let routes = mesh.routes.current();
-            let behind = routes.peers.iter().filter(|peer| !peer.outbox(|outbox| outbox.is_drained()));
+            let behind = routes
+                .peers
+                .iter()
+                .filter(|peer| !peer.outbox(|outbox| outbox.is_drained(|wait| wait.is_proposal)));
             behind.map(|peer| peer.name.clone()).collect()
         };
         if mesh.routes.current().view.ready() == 0 && mesh.table.len() > 0 {
@@ -202,7 +205,7 @@ impl Cluster {
             let counters = &mesh.counters;
             counters.passes.load(Ordering::Relaxed) + counters.passes_answered.load(Ordering::Relaxed)
         };
-        let (mut passes_before, mut one_by_one) = (passes(), false);
+        let (mut passes_before, mut one_by_one) = (passes(), None);
         let result = loop {
             let compared = mesh.compared.load(Ordering::Acquire);
             let left = mesh.left_to_hand_over() as u64;
@@ -226,7 +229,9 @@ impl Cluster {
             }
             // All that had to be compared has been, and they did not take all.
             let rejected = compared && left > 0 && now - progress_at >= HAND_OVER_PATIENCE;
-            if (in_vain || rejected) && !std::mem::replace(&mut one_by_one, true) {
+            // Again when other members are ready: what was on its way to the former is not any more.
+            let serial = Some(routes.view.serial());
+            if (in_vain || rejected) && std::mem::replace(&mut one_by_one, serial) != serial {
                 mesh.hand_over_one_by_one();
             }
             // Many sessions take their time; only one who gets nowhere is given up.
@@ -257,6 +262,7 @@ impl Cluster {
 
     async fn say_goodbye(&self) {
         let peers = self.mesh().routes.current().peers.clone();
+        self.mesh().tell(Input::Goodbye);
         for peer in &peers {
             peer.send(Frame::Leave);
         }

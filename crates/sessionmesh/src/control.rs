@@ -60,6 +60,7 @@ pub(crate) enum Input {
     PassFailed(BootId),
     Members(oneshot::Sender<Vec<MemberInfo>>),
     Leave(oneshot::Sender<()>),
+    Goodbye,
 }
 
 /// A link's streams, and its end.
@@ -196,6 +197,7 @@ impl Control {
                 self.follow(now);
                 let _ = answer.send(());
             }
+            Input::Goodbye => node.say_goodbye(),
         }
     }
 
@@ -261,19 +263,23 @@ impl Control {
             Action::Publish => self.publish(),
             Action::Beat => {
                 self.beacons.set(self.node.beacon());
-                for peer in self.peers.values() {
-                    peer.send(self.standing());
-                }
+                self.send(None, self.standing());
             }
-            Action::Tell(contacts) => {
-                for peer in self.peers.values() {
-                    peer.send(Frame::Members(contacts.clone()));
-                }
-            }
+            Action::Tell { to, contacts } => self.send(to, Frame::Members(contacts)),
             Action::Empty => self.mesh.empty(),
             Action::Stop(fatal) => self.stop = Some(fatal),
             // The enum grows with the core; this crate and the core are released together.
             other => tracing::error!(action = ?other, "an action that this driver does not know"),
+        }
+    }
+
+    /// Sends a frame to one member, or to all.
+    fn send(&self, to: Option<BootId>, frame: Frame) {
+        let frame = frame.encode();
+        for (boot, peer) in &self.peers {
+            if to.is_none_or(|to| to == *boot) {
+                peer.send_encoded(frame.clone());
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The sweep: lets idle sessions end, announces ends, forgets what nobody asks about any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use sessionmesh_core::replication::{Table, commit};
 use sessionmesh_core::session::{EndCause, Record};
 use sessionmesh_core::{BootId, Hlc, Instant, SessionId, mutated};
 
+use crate::ack::AckWait;
 use crate::events::fault;
 use crate::host;
 use crate::mesh::Mesh;
@@ -26,7 +28,39 @@ struct Found {
     ends: Vec<(Hlc, SessionId)>,
 }
 
+/// Ends by idleness that other holders have not agreed to yet. One of them may know of an access that was on its way,
+/// and then the session lives: the application is told of ends that stay.
+#[derive(Debug, Default)]
+struct Proposed(BTreeMap<SessionId, Arc<AckWait>>);
+
+impl Proposed {
+    fn add(&mut self, id: SessionId, wait: Arc<AckWait>) {
+        if let Some(former) = self.0.insert(id, wait) {
+            former.abandon();
+        }
+    }
+
+    /// Announces what all have agreed to, or was destroyed meanwhile.
+    fn announce(&mut self, mesh: &Mesh) {
+        self.0.retain(|id, wait| {
+            let end = mesh.table.read(id, |record| record.and_then(Record::end));
+            let is_over = match end {
+                Some(end) => end.announced || end.cause == EndCause::Destroyed || wait.is_met(),
+                None => true,
+            };
+            if is_over {
+                wait.abandon();
+                if let Some(end) = end {
+                    mesh.ended(*id, end);
+                }
+            }
+            !is_over
+        });
+    }
+}
+
 pub(crate) async fn watch(mesh: Arc<Mesh>) {
+    let mut proposed = Proposed::default();
     let mut stop = mesh.stop.subscribe();
     let pause = (mesh.config.idle / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
     loop {
@@ -39,8 +73,10 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             continue;
         }
         let looking = mesh.clone();
-        match host::blocking(move || sweep(&looking)).await {
-            Ok(partial) => {
+        let mut theirs = std::mem::take(&mut proposed);
+        match host::blocking(move || (sweep(&looking, &mut theirs), theirs)).await {
+            Ok((partial, theirs)) => {
+                proposed = theirs;
                 for id in partial {
                     complete(&mesh, id).await;
                 }
@@ -61,7 +97,7 @@ fn grace(mesh: &Mesh) -> Duration {
 }
 
 /// Gives back the sessions of which only part is here.
-fn sweep(mesh: &Mesh) -> Vec<SessionId> {
+fn sweep(mesh: &Mesh, proposed: &mut Proposed) -> Vec<SessionId> {
     let (mono, grace) = (host::mono(), grace(mesh));
     let routes = mesh.routes.current();
     let view = &routes.view;
@@ -113,7 +149,7 @@ fn sweep(mesh: &Mesh) -> Vec<SessionId> {
         }
     });
     let partial = found.partial.iter().take(MAX_COMPLETED).copied().collect();
-    act(mesh, found, forget_before, mono);
+    act(mesh, found, proposed, forget_before, mono);
     let excess = mesh.table.forget_departed(forget_before, mesh.config.max_ends);
     forgot_ends(mesh, excess);
     forget_unknown_ends(mesh, mono);
@@ -125,22 +161,26 @@ fn compact_after(mesh: &Mesh) -> Duration {
     mesh.config.touch_interval() + mesh.config.membership.drop_time * 4
 }
 
-fn act(mesh: &Mesh, mut found: Found, forget_before: u64, mono: Instant) {
+fn act(mesh: &Mesh, mut found: Found, proposed: &mut Proposed, forget_before: u64, mono: Instant) {
     let grace = grace(mesh);
     for id in found.overdue {
-        let streams = mesh.routes.streams(None, mono);
+        let wait = AckWait::proposal(id);
+        let streams = mesh.routes.streams(Some(wait.clone()), mono);
         let still = |record: &Record| match record {
             Record::Held(state) => {
                 mono >= state.ends_at(mesh.config.idle) + grace || state.is_past_deadline(mono)
             }
             Record::Ended(_) => false,
         };
-        if let Some(end) = commit::expire(&mesh.table, &streams, id, still) {
-            mesh.ended(id, end);
+        if commit::expire(&mesh.table, &streams, id, still).is_some() {
+            proposed.add(id, wait);
         }
     }
+    proposed.announce(mesh);
     for id in found.unannounced {
-        mesh.announce(id);
+        if !proposed.0.contains_key(&id) {
+            mesh.announce(id);
+        }
     }
     let routes = mesh.routes.current();
     let removals = mesh.config.limits.attributes;

@@ -62,8 +62,6 @@ pub(crate) struct Mesh {
     pub(crate) compared: AtomicBool,
     /// Whether a member may live beyond a cut.
     pub(crate) misses_members: AtomicBool,
-    /// Whether this node knows of one: away, or heard and not linked.
-    pub(crate) knows_of_one_alive: AtomicBool,
     /// When somebody was last missed or not compared with, in nanoseconds of the boot-time clock.
     incomplete_at: AtomicU64,
     /// Whether a member is silent or its stream stands still: expiry waits longer then.
@@ -100,7 +98,6 @@ impl Mesh {
             settled_in: AtomicU64::new(0),
             compared: AtomicBool::new(false),
             misses_members: AtomicBool::new(false),
-            knows_of_one_alive: AtomicBool::new(false),
             incomplete_at: AtomicU64::new(host::mono().as_nanos()),
             suspicious: AtomicBool::new(false),
             unknown_ends: Mutex::default(),
@@ -161,7 +158,6 @@ impl Mesh {
     /// What the membership says of sessions that may be elsewhere.
     pub(crate) fn set_known(&self, now: Instant, node: &Node) {
         self.misses_members.store(node.misses_members(), Ordering::Relaxed);
-        self.knows_of_one_alive.store(node.knows_of_one_alive(), Ordering::Relaxed);
         self.compared.store(node.has_compared_with_all(), Ordering::Release);
         if node.is_incomplete() {
             self.incomplete_at.store(now.as_nanos(), Ordering::Release);
@@ -236,6 +232,17 @@ impl Mesh {
         self.doubtful_ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Somebody has had these all the same: their ends are told as any other, and kept as long. Not to be called under a
+    /// session's lock.
+    pub(crate) fn meet_unknown_ends(&self, ids: impl IntoIterator<Item = SessionId>) {
+        for id in ids {
+            if self.unknown_ends().remove(&id).is_some() {
+                let now = host::now();
+                commit::resend(&self.table, &self.routes.streams(None, now.mono), now, id);
+            }
+        }
+    }
+
     /// Tells of any record whether it is only the end of an id that nobody knew: this node's own business, and
     /// forgotten soon.
     pub(crate) fn is_unknown_end(&self) -> impl Fn(&SessionId, &Record) -> bool + use<> {
@@ -248,6 +255,16 @@ impl Mesh {
         self.table.clear();
         self.unknown_ends().clear();
         self.doubtful_ends().clear();
+    }
+
+    /// A session is to end by idleness, says its first holder, and has been used here since: what it was to be told of
+    /// that is late, or was not due, because what this node had been told was late.
+    pub(crate) fn outlive(&self, id: SessionId) {
+        let now = host::now();
+        let streams = self.routes.streams(None, now.mono);
+        if !commit::outlive(&self.table, &streams, self.origin_at(now), id, self.config.idle) {
+            self.touch(&id);
+        }
     }
 
     /// A session has ended here. Its first holder tells the application.

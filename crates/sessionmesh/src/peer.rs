@@ -101,7 +101,7 @@ impl Peer {
         self.send_encoded(frame.encode());
     }
 
-    fn send_encoded(&self, frame: Bytes) {
+    pub(crate) fn send_encoded(&self, frame: Bytes) {
         let mut stream = self.stream();
         stream.outbox.push_control(frame);
         stream.wake.notify_one();

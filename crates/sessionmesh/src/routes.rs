@@ -87,6 +87,12 @@ pub(crate) struct CommitStreams<'a> {
 }
 
 impl Streams for CommitStreams<'_> {
+    fn is_awaited(&self, id: &SessionId) -> bool {
+        // A visitor waits to be rid of its copy.
+        let holds = |view: &View| view.mode() == Mode::AllPeers || view.i_hold(id);
+        self.wait.is_some() || !holds(&self.routes.current().view)
+    }
+
     fn send(&self, id: &SessionId, frame: &Bytes) {
         // Read here, under the session's lock: see `replication::commit`.
         let table = self.routes.current();

@@ -103,10 +103,12 @@ impl Mesh {
         });
     }
 
-    /// Drops a visitor's copy that was one in an earlier view, unless a request uses it again.
+    /// Drops a visitor's copy that was one in an earlier view, unless a request uses it again. An end that it came
+    /// to know stays and is handed on: it lacks nothing, and those who knew it may be gone.
     pub(crate) fn drop_outlived(&self, id: &SessionId) {
         self.table.with(id, |slot| {
-            if slot.is_some() && !self.routes.strays(|strays| strays.is_known(id)) {
+            let goes = slot.as_ref().is_some_and(|record| !matches!(record, Record::Ended(_)));
+            if goes && !self.routes.strays(|strays| strays.is_known(id)) {
                 self.table.depart(id, slot);
                 count(&self.counters.strays_dropped);
             }

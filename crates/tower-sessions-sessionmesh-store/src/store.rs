@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sessionmesh::{
     AckLevel, Change, Cluster, CommitError, Committed, Limits, LoadError, Loaded, SessionId, Sessions,
     Snapshot,
@@ -193,7 +194,7 @@ impl SessionMeshStore {
             let mine = |name: &str| change.attributes.iter().any(|(changed, _)| **changed == *name);
             attributes.retain(|(name, _)| mine(name));
             let theirs = last.iter().filter(|(name, _)| !mine(name));
-            attributes.extend(theirs.map(|(name, value)| (name.into(), Some(value.clone()))));
+            attributes.extend(theirs.map(|(name, value)| (name.into(), Some(Bytes::copy_from_slice(value)))));
         }
         Self::conclude(context, sessions.create_from(Change { attributes, limits }).await)
     }

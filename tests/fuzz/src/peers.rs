@@ -1,5 +1,7 @@
 //! What a member says that lies.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 use sessionmesh_core::placement::Share;
 use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary};
@@ -66,14 +68,14 @@ pub fn messages(data: &[u8]) {
                 let _ = responder.handle(step, &table, &clock, now(), |_| ());
             }
             frame if frame.is_data() => {
-                let received = receive(&table, &clock, &mut inbox, frame, now(), |_| ());
+                let received = receive(&table, &clock, &mut inbox, frame, Duration::ZERO, now(), |_| ());
                 if let Some(id) = received.id.filter(|_| received.pull.is_none()) {
                     inbox.completed(&id);
                 }
             }
             _ => {}
         }
-        if let Some(ack) = inbox.take_ack() {
+        if let Some(ack) = inbox.take_ack(true) {
             assert!(ack.except.iter().all(|except| *except <= ack.upto));
         }
     }
@@ -86,7 +88,7 @@ fn agree(one: &Sessions, two: &Sessions, clock: &HybridClock) {
         let mut updates = Vec::new();
         from.for_each(|id, record| updates.extend(record.update(*id, None, now().mono)));
         for update in updates {
-            receive(to, clock, &mut Inbox::new(), Frame::Record(update), now(), |_| ());
+            receive(to, clock, &mut Inbox::new(), Frame::Record(update), Duration::ZERO, now(), |_| ());
         }
     }
     one.for_each(|id, record| {

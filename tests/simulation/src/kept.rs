@@ -4,7 +4,7 @@
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
 /// In the order in which they were found.
-pub(crate) const KEPT: [(u64, &str); 7] = [
+pub(crate) const KEPT: [(u64, &str); 15] = [
     (
         16_400,
         "a visitor wrote on over an older copy when all who had its writes were dead (guarantees.md says so)",
@@ -24,6 +24,17 @@ pub(crate) const KEPT: [(u64, &str); 7] = [
         "a node that had started beside one who slept brought its sessions back where it had been forgotten",
     ),
     (53_022, "a holder that had not compared yet denied a session that was on its way to it"),
+    (54_494, "one that slept past the horizon while it joined brought back what it had been given before"),
+    (
+        57_786,
+        "a visitor that knew of a logout dropped the end in the moment in which all holders that knew it died",
+    ),
+    (58_733, "a node denied a session that had come to it from beyond a cut and not yet to its holders"),
+    (61_982, "an access on a node that was told of the session late was not told, and the session expired"),
+    (71_044, "a node that left handed over one by one only once, and other members were ready since"),
+    (73_859, "the end of an id that nobody on this side of a cut knew reached only those it met first"),
+    (76_820, "the same: the node beyond the cut kept the session that it had been asked for"),
+    (80_309, "a node that left waited for others to agree to an end by idleness, of which one knew better"),
 ];
 
 /// Seeds that break an invariant today, and what is known of it: played with every band that has them, told apart, and

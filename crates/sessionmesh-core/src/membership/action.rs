@@ -91,8 +91,13 @@ pub enum Action {
     Publish,
     /// What heartbeats say changed: send one at once.
     Beat,
-    /// Members changed: tell all members on.
-    Tell(Vec<Contact>),
+    /// Tell of members: one that was just admitted, or all.
+    Tell {
+        /// The member to tell; `None` for all.
+        to: Option<BootId>,
+        /// Whom it may meet.
+        contacts: Vec<Contact>,
+    },
     /// Drop all sessions: this node joins anew.
     Empty,
     /// This node can't be in the cluster: stop it.

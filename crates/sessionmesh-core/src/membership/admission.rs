@@ -285,8 +285,12 @@ impl Node {
         }
         if fresh {
             self.publish(now);
-            self.actions.push_back(Action::Tell(self.contacts()));
+            // All of them to all, each time, would be the cube of their number in all.
+            let news = self.members.get(&boot).map(|member| member.contact(boot)).into_iter().collect();
+            self.actions.push_back(Action::Tell { to: None, contacts: news });
         }
+        // What it was told while it had no link is lost.
+        self.actions.push_back(Action::Tell { to: Some(boot), contacts: self.contacts().collect() });
         self.handle_told(&hello.members, now);
     }
 

@@ -157,13 +157,26 @@ impl Node {
     /// Whether the other side of a connection and this one must not merge; if this one is the smaller,
     /// it empties itself.
     pub(super) fn judge_cut(&mut self, hello: &Hello, now: Instant) -> Option<Refusal> {
-        // One that joins has nothing that could come back.
-        if hello.state != MemberState::Ready || mutated!(SidesMerge) {
+        if mutated!(SidesMerge) {
             return None;
         }
         let they_are = is_among(&self.lost.forgotten, hello.boot, hello.incarnation);
+        let i_am = is_among(&hello.forgotten, self.me.boot, self.incarnation);
         let (me, name) = (self.me.name.clone(), hello.name.clone());
         let refusal = |detail| Some(Refusal { reason: RefusalReason::Forgotten, detail });
+        // One that joins has nothing that could come back, but what it was given before it stood still.
+        if hello.state != MemberState::Ready && self.state == MemberState::Ready {
+            let detail = format!("{name} joined, was away for longer than the horizon, and joins anew");
+            return if they_are { refusal(detail) } else { None };
+        }
+        if self.state != MemberState::Ready && i_am {
+            let detail = format!("{me} joined, was away for longer than the horizon, and joins anew");
+            self.empty(hello, now);
+            return refusal(detail);
+        }
+        if hello.state != MemberState::Ready {
+            return None;
+        }
         if self.state != MemberState::Ready {
             // A joiner must not carry sessions from one side of the cut to the other. The two sides
             // settle it among themselves; it waits, with empty hands if it has dealt with both.
@@ -182,7 +195,6 @@ impl Node {
                 || format!("{me} joins only one of two sides that were cut off for longer than the horizon");
             return if waits { refusal(detail()) } else { None };
         }
-        let i_am = is_among(&hello.forgotten, self.me.boot, self.incarnation);
         if !they_are && !i_am && (self.members.contains_key(&hello.boot) || !self.is_beyond(hello, now)) {
             return None;
         }

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use super::action::LinkId;
 use crate::placement::Seat;
+use crate::wire::Contact;
 use crate::wire::member_state::{self, WireState};
 use crate::{BootId, Instant, NodeName};
 
@@ -121,6 +122,10 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn info(&self, boot: BootId) -> MemberInfo {
         MemberInfo { boot, name: self.name.clone(), address: self.address, state: self.state }
+    }
+
+    pub(super) fn contact(&self, boot: BootId) -> Contact {
+        Contact { boot, incarnation: self.incarnation, name: self.name.clone(), address: self.address }
     }
 
     pub(super) fn seat(&self, boot: BootId) -> Seat {

@@ -26,6 +26,8 @@ pub struct Node {
     pub(super) me: Identity,
     pub(super) config: MembershipConfig,
     pub(super) state: MemberState,
+    /// The others know that it has left.
+    parting: bool,
     /// How often it has started empty again.
     pub(super) incarnation: u32,
     pub(super) started_at: Instant,
@@ -65,6 +67,7 @@ impl Node {
         let view = View::new(me.boot, me.mode);
         Self {
             state: MemberState::Joining,
+            parting: false,
             incarnation: 0,
             started_at: now,
             ready_at: None,
@@ -194,7 +197,7 @@ impl Node {
             zone: self.me.zone.clone(),
             view: self.view.hash(),
             dial,
-            members: self.contacts().into_iter().take(MAX_TOLD).collect(),
+            members: self.contacts().take(MAX_TOLD).collect(),
             side: self.side(),
             forgotten: self.lost.forgotten().clone(),
             absent: self.lost.absent(self.last_tick),
@@ -204,16 +207,8 @@ impl Node {
         }
     }
 
-    pub(super) fn contacts(&self) -> Vec<Contact> {
-        self.members
-            .iter()
-            .map(|(boot, member)| Contact {
-                boot: *boot,
-                incarnation: member.incarnation,
-                name: member.name.clone(),
-                address: member.address,
-            })
-            .collect()
+    pub(super) fn contacts(&self) -> impl Iterator<Item = Contact> {
+        self.members.iter().map(|(boot, member)| member.contact(*boot))
     }
 
     /// What heartbeats say now.
@@ -362,6 +357,11 @@ impl Node {
         self.settle(now);
     }
 
+    /// Has handed over, and tells the others that it is gone: links that they close now stay closed.
+    pub fn say_goodbye(&mut self) {
+        self.parting = true;
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         let due = self.last_tick + self.config.tick();
@@ -450,7 +450,7 @@ impl Node {
             self.compare_survivors(now);
         }
         self.publish(now);
-        self.actions.push_back(Action::Tell(self.contacts()));
+        self.actions.push_back(Action::Tell { to: None, contacts: self.contacts().collect() });
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
@@ -527,6 +527,10 @@ impl Node {
 
     pub(super) fn dial_due(&mut self, now: Instant) {
         for (address, boot) in self.dials.take_due(now) {
+            if self.parting {
+                self.dials.ended(address, SeedState::Met, None);
+                continue;
+            }
             if address == self.me.address {
                 self.dials.forget(address);
                 continue;

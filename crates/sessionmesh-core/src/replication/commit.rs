@@ -4,6 +4,8 @@
 //! of their stamps, and a table scan that begins after a stream was opened misses nothing: a commit
 //! either came before it, or sees the stream.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use super::table::Table;
@@ -33,6 +35,9 @@ impl Origin<'_> {
 /// Where deltas go. Called under a session's lock: must not wait, must not touch the table, and
 /// must read the current routes when it is called, not before.
 pub trait Streams {
+    /// Whether somebody waits for what is sent of a session to be acknowledged.
+    fn is_awaited(&self, id: &SessionId) -> bool;
+
     /// Appends an encoded data frame to the outbox of every other node that holds the session.
     fn send(&self, id: &SessionId, frame: &Bytes);
 }
@@ -51,10 +56,8 @@ pub fn create(
     table.with(&id, |slot| {
         let (record, delta) =
             Record::create(id, origin.tick(Hlc::ZERO), origin.now.mono, change, origin.limits)?;
-        let token = token_of(Some(&record));
         *slot = Some(record);
-        streams.send(&id, &Frame::Delta(delta).encode());
-        Ok(token)
+        Ok(send(streams, slot, delta))
     })
 }
 
@@ -92,6 +95,20 @@ pub fn touch(
     table.with(&id, |slot| {
         let delta = Record::touch(slot, id, origin.now.mono, |floor| origin.tick(floor))?;
         Ok(send(streams, slot, delta))
+    })
+}
+
+/// Tells other holders of an access here that the end by idleness that came did not know of; whether there was one.
+pub fn outlive(
+    table: &impl Table,
+    streams: &impl Streams,
+    origin: Origin<'_>,
+    id: SessionId,
+    idle: Duration,
+) -> bool {
+    table.with(&id, |slot| {
+        let delta = Record::outlive(slot, id, idle, origin.now.mono, |floor| origin.tick(floor));
+        delta.map(|delta| send(streams, slot, delta)).is_some()
     })
 }
 
@@ -153,8 +170,9 @@ pub fn resend(table: &impl Table, streams: &impl Streams, now: Now, id: SessionI
     })
 }
 
-fn send(streams: &impl Streams, slot: &Option<Record>, delta: Delta) -> Token {
+fn send(streams: &impl Streams, slot: &Option<Record>, mut delta: Delta) -> Token {
     let id = delta.id;
+    delta.ack_later = !streams.is_awaited(&id);
     streams.send(&id, &Frame::Delta(delta).encode());
     token_of(slot.as_ref())
 }

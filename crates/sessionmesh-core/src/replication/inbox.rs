@@ -6,12 +6,28 @@ use alloc::vec::Vec;
 use crate::SessionId;
 use crate::wire::Ack;
 
+/// The sender is to see that its data is taken.
+const MAX_OWED: u32 = 4_096;
+
+/// What became of a data frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is applied.
+    Whole,
+    /// It is applied, but the rest of its session is missing: acknowledged when that has come.
+    Part(SessionId),
+    /// Something newer is known here, of which the sender will hear: never acknowledged.
+    Not,
+}
+
 /// Counts the data frames of a peer's epoch.
 #[derive(Debug, Default)]
 pub struct Inbox {
     epoch: u64,
     received: u64,
     due: bool,
+    /// How many are not acknowledged yet that nobody waits for.
+    owed: u32,
     except: Vec<u64>,
     also: Vec<u64>,
     /// Frames that are part of a session whose rest is missing.
@@ -29,12 +45,18 @@ impl Inbox {
         *self = Self { epoch, ..Self::default() };
     }
 
-    /// A data frame was applied; `partial` names its session if that is not whole here.
-    pub fn applied(&mut self, partial: Option<SessionId>) {
+    /// A data frame came. `later`: nobody waits for its acknowledgement.
+    pub fn applied(&mut self, taken: Taken, later: bool) {
         self.received += 1;
-        self.due = true;
-        if let Some(id) = partial {
+        if later && self.owed < MAX_OWED {
+            self.owed += 1;
+        } else {
+            self.due = true;
+        }
+        if taken != Taken::Whole {
             self.except.push(self.received);
+        }
+        if let Taken::Part(id) = taken {
             self.partial.entry(id).or_default().push(self.received);
         }
     }
@@ -57,11 +79,23 @@ impl Inbox {
         self.partial.keys().copied().collect()
     }
 
-    /// The acknowledgement to send, if one is due.
-    pub fn take_ack(&mut self) -> Option<Ack> {
-        if !core::mem::take(&mut self.due) {
+    /// Whether frames wait to be acknowledged together with others.
+    pub fn owes(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// They have waited long enough.
+    pub fn pay(&mut self) {
+        self.due |= self.owes();
+    }
+
+    /// The acknowledgement to send, if one is due, or owed and `something` is sent anyway.
+    pub fn take_ack(&mut self, something: bool) -> Option<Ack> {
+        let goes = self.due || something && self.owes();
+        if !goes {
             return None;
         }
+        (self.due, self.owed) = (false, 0);
         Some(Ack {
             epoch: self.epoch,
             upto: self.received,

@@ -270,19 +270,23 @@ impl LookUp {
             return self.pause(now);
         }
         let told = decided == others;
+        let is_everywhere = standpoint.view.mode() == Mode::AllPeers;
+        let everybody = || {
+            let waiting = standpoint.members.iter().copied().collect();
+            Stage::Everybody { waiting, until: self.deadline, found: false }
+        };
         match here() {
             Here::Ended if told => Stage::Done(Verdict::Absent),
             // Made here and not sent before this node was paused: nobody else can know it.
             Here::Live if told && mine => Stage::Done(Verdict::Found { by_stray: false }),
+            // The holders do not have yet what has come here already: they would know of an end.
+            Here::Live if told && !is_everywhere => everybody(),
             // If it is a holder, or there is nobody to ask, this node itself must be able to tell, too.
             _ if told && (others > 0 && !mine || standpoint.settled || mutated!(DenialUnsettled)) => {
                 Stage::Done(Verdict::Absent)
             }
-            _ if standpoint.view.mode() == Mode::AllPeers => self.pause(now),
-            _ => {
-                let waiting = standpoint.members.iter().copied().collect();
-                Stage::Everybody { waiting, until: self.deadline, found: false }
-            }
+            _ if is_everywhere => self.pause(now),
+            _ => everybody(),
         }
     }
 

@@ -23,7 +23,7 @@ mod strays;
 mod table;
 mod tally;
 
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Taken};
 pub use lookup::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Verdict};
 pub use outbox::{Appended, Filled, Outbox, OutboxStats};
 pub use receive::{Received, receive};

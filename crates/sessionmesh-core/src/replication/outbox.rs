@@ -221,8 +221,8 @@ impl<W> Outbox<W> {
         }
     }
 
-    /// Moves what waits into the socket's buffer, up to about `room` bytes; the inbox's
-    /// acknowledgement goes first.
+    /// Moves what waits into the socket's buffer, up to about `room` bytes; the inbox's acknowledgement goes first, if it
+    /// is due or anything else goes.
     pub fn fill(&mut self, inbox: &mut Inbox, buffer: &mut BytesMut, room: usize) -> Filled {
         let before = buffer.len();
         let mut filled = Filled::default();
@@ -234,7 +234,8 @@ impl<W> Outbox<W> {
             buffer.put_slice(frame);
             self.stats.frames_sent += 1;
         };
-        if let Some(ack) = inbox.take_ack() {
+        let waits = [&self.control, &self.data, &self.bulk].iter().any(|queue| !queue.is_empty());
+        if let Some(ack) = inbox.take_ack(waits || self.announce) {
             put(buffer, &Frame::Ack(ack).encode());
         }
         if core::mem::take(&mut self.announce) {
@@ -325,10 +326,11 @@ impl<W> Outbox<W> {
         (self.open && self.acked < self.appended).then_some(self.progress_at)
     }
 
-    /// Whether everything sent has been applied by the peer.
-    pub fn is_drained(&self) -> bool {
+    /// Whether everything sent has been applied by the peer, but for what it [may refuse](super::Taken::Not).
+    pub fn is_drained(&self, may_refuse: impl Fn(&W) -> bool) -> bool {
         let lost = !self.orphans.is_empty() || self.covered.iter().any(|covered| !covered.is_empty());
-        self.open && !self.overflowed && !lost && self.acked == self.appended && self.excepted.is_empty()
+        let excepted = self.excepted.values().any(|wait| !may_refuse(wait));
+        self.open && !self.overflowed && !lost && self.acked == self.appended && !excepted
     }
 
     /// Whether there is a link.

@@ -1,6 +1,8 @@
 //! A data frame from a peer: into the table, and into the acknowledgement.
 
-use super::inbox::Inbox;
+use core::time::Duration;
+
+use super::inbox::{Inbox, Taken};
 use super::table::Table;
 use crate::session::{Applied, End, Record, Version};
 use crate::wire::Frame;
@@ -21,17 +23,18 @@ pub struct Received {
     pub late: bool,
     /// Writes that lost against others of the same attributes that they did not know of.
     pub conflicts: usize,
-    /// The sender let a session expire of which this node knows a newer access: tell it.
+    /// The sender let a session expire that has been used here since: tell it.
     pub outlived: bool,
 }
 
-/// Applies a data frame and counts it. Frames that are not data are left alone. `note` is called with
-/// the session's id, under its lock.
+/// Applies a data frame and counts it. Frames that are not data are left alone. `idle`: the cluster's. `note` is called
+/// with the session's id, under its lock.
 pub fn receive(
     table: &impl Table,
     clock: &HybridClock,
     inbox: &mut Inbox,
     frame: Frame,
+    idle: Duration,
     now: Now,
     note: impl FnOnce(&SessionId),
 ) -> Received {
@@ -42,9 +45,11 @@ pub fn receive(
         _ => return Received::default(),
     };
     clock.observe(newest);
+    let later = matches!(&frame, Frame::Delta(delta) if delta.ack_later);
+    let is_end = matches!(&frame, Frame::Ended(..));
     let applied = table.with(&id, |slot| {
         note(&id);
-        match frame {
+        let mut applied = match frame {
             Frame::Delta(delta) if slot.is_none() && !delta.create && mutated!(AckWithoutApply) => {
                 Applied { held: true, ..Applied::default() }
             }
@@ -52,9 +57,21 @@ pub fn receive(
             Frame::Ended(_, end) => Record::apply_end(slot, end),
             Frame::Record(record) => Record::apply_update(slot, record.difference, now.mono),
             _ => Applied::default(),
+        };
+        if applied.ended.is_some() && slot.as_ref().is_some_and(|record| record.is_disproved(idle, now.mono))
+        {
+            applied.ended = None;
+            (applied.outlived, applied.superseded) = (true, true);
         }
+        applied
     });
-    inbox.applied((!applied.held && !mutated!(AckOfPart)).then_some(id));
+    // The first holder tells the application of an end by idleness once all others have agreed to it.
+    let taken = match applied.held || mutated!(AckOfPart) {
+        true if is_end && applied.superseded => Taken::Not,
+        true => Taken::Whole,
+        false => Taken::Part(id),
+    };
+    inbox.applied(taken, later);
     let Applied { want, created, ended, late, outlived, conflicts, .. } = applied;
     Received { id: Some(id), pull: want, created, ended, late, conflicts, outlived }
 }

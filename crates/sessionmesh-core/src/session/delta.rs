@@ -21,6 +21,8 @@ pub struct Delta {
     pub limits: Option<Limits>,
     /// The session begins here: nothing went before.
     pub create: bool,
+    /// Nobody waits for it to be acknowledged: that may be done together with later ones.
+    pub ack_later: bool,
 }
 
 impl Limits {

@@ -30,6 +30,7 @@ fn deltas(boot: u64, writes: &[(u8, Option<u8>)]) -> Vec<Delta> {
             changes: std::vec![(name, value.map(|value| Bytes::from(std::vec![value])))],
             limits: None,
             create: false,
+            ack_later: false,
         });
         previous = stamp.hlc;
     }
@@ -160,10 +161,46 @@ fn an_idle_end_yields_to_a_newer_access_and_to_no_older_one() {
     let newer = Delta { stamp: stamp(99, 2), previous: Hlc::ZERO, changes: Vec::new(), ..first[0].clone() };
     let mut elsewhere = apply_all(first.iter().chain([&newer]));
     let applied = Record::apply_end(&mut elsewhere, end);
-    assert!(applied.outlived && elsewhere.as_ref().and_then(Record::live).is_some());
+    assert!(applied.outlived && applied.superseded && elsewhere.as_ref().and_then(Record::live).is_some());
     let applied = Record::apply(&mut slot, &newer, NOW);
     assert!(applied.created, "it lives again, with all it had");
     assert_eq!(digest(&slot), digest(&elsewhere));
+}
+
+#[test]
+fn an_access_that_was_not_told_disproves_an_idle_end() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let clock = HybridClock::new();
+    let tick = |floor| Stamp { hlc: clock.tick(1, floor), origin: stamp(1, 3).origin };
+    let made = deltas(1, &[(0, Some(1))]);
+    let mut slot = apply_all(&made);
+    assert_eq!(Record::outlive(&mut slot, ID, IDLE, NOW, tick), None, "there is no end");
+    let mut elsewhere = slot.clone();
+    let end = Record::expire(&mut elsewhere).unwrap();
+    assert_eq!(Record::apply_end(&mut slot, end).ended, Some(end));
+    assert_eq!(Record::outlive(&mut slot, ID, Duration::ZERO, NOW, tick), None);
+    let access = Record::outlive(&mut slot, ID, IDLE, NOW, tick).unwrap();
+    assert!(slot.as_ref().and_then(Record::live).is_some());
+    assert!(Record::apply(&mut elsewhere, &access, NOW).created);
+    assert_eq!(digest(&slot), digest(&elsewhere));
+
+    Record::destroy(&mut slot, false, tick).unwrap();
+    assert_eq!(Record::outlive(&mut slot, ID, IDLE, NOW, tick), None, "a logout stands");
+}
+
+#[test]
+fn who_has_been_told_that_it_expired_is_not_told_of_a_logout() {
+    let clock = HybridClock::new();
+    let tick = |floor| Stamp { hlc: clock.tick(1, floor), origin: stamp(1, 3).origin };
+    let mut first = apply_all(&deltas(1, &[(0, Some(1))]));
+    let mut other = first.clone();
+    let end = Record::expire(&mut first).unwrap();
+    assert_eq!(first.as_mut().and_then(Record::announce), Some(End { announced: true, ..end }));
+    // It logs out where the end has come and not that it was announced.
+    let _ = Record::apply_end(&mut other, end);
+    let logout = Record::destroy(&mut other, false, tick).unwrap();
+    assert_eq!(Record::apply_end(&mut first, logout).ended, None);
+    assert_eq!(first.as_mut().and_then(Record::announce), None);
 }
 
 #[test]
@@ -216,6 +253,9 @@ fn a_write_after_the_end_is_refused_and_limits_bind_at_their_edge() {
         "an equal value is no write"
     );
 
+    let twice = Change { attributes: std::vec![("b".into(), None), ("b".into(), None)], limits: None };
+    assert!(Record::change(&mut slot, ID, twice, &limits, NOW, tick).unwrap().is_some());
+
     Record::destroy(&mut slot, false, tick).unwrap();
     assert_eq!(Record::change(&mut slot, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Ended));
     assert_eq!(Record::change(&mut None, ID, set("b", 2), &limits, NOW, tick), Err(ChangeError::Unknown));
@@ -233,6 +273,7 @@ fn boots_gone_for_the_horizon_and_old_removal_marks_are_forgotten() {
             changes: std::vec![(std::format!("k{boot}").as_str().into(), None)],
             limits: None,
             create: false,
+            ack_later: false,
         };
         let _ = Record::apply(&mut slot, &delta, NOW);
     }

@@ -16,6 +16,7 @@ mod update;
 mod version;
 
 pub use attributes::{Attribute, Attributes, Name, Value};
+pub(crate) use attributes::{INLINE_BYTES, MAX_NAME_BYTES};
 pub use change::{Change, ChangeError, Limits, SessionLimits};
 pub use delta::Delta;
 pub use end::{End, EndCause};

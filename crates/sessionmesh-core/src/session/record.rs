@@ -2,8 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::attributes::Attribute;
+use super::attributes::{Attribute, MAX_NAME_BYTES, find};
 use super::change::{Change, ChangeError, SessionLimits};
 use super::delta::Delta;
 use super::end::{End, EndCause};
@@ -37,6 +38,8 @@ pub struct Applied {
     pub late: bool,
     /// An end came that this state has outlived: its sender lacks an access.
     pub outlived: bool,
+    /// An end by idleness came, and something newer is known here.
+    pub superseded: bool,
     /// Writes that lost against others of the same attributes that they did not know of.
     pub conflicts: usize,
 }
@@ -83,7 +86,7 @@ impl Record {
         limits: &SessionLimits,
     ) -> Result<(Self, Delta), ChangeError> {
         let mut state = SessionState::empty(false, now);
-        check(&state, &change.attributes, limits)?;
+        check(&[], &change.attributes, limits)?;
         let delta = Delta {
             id,
             previous: Hlc::ZERO,
@@ -91,6 +94,7 @@ impl Record {
             changes: change.attributes,
             limits: change.limits,
             create: true,
+            ack_later: false,
         };
         let _ = state.merge_delta(&delta, now);
         Ok((Self::Held(Box::new(state)), delta))
@@ -114,11 +118,13 @@ impl Record {
             return Err(ChangeError::Ended);
         }
         let mut changes = change.attributes;
-        changes.retain(|(name, value)| state.attributes.get(name) != value.as_ref());
+        let before = state.attributes.listed();
+        changes.retain(|(name, value)| present(&before, name) != value.as_deref());
         if changes.is_empty() && change.limits.is_none() {
             return Ok(None);
         }
-        check(state, &changes, limits)?;
+        check(&before, &changes, limits)?;
+        drop(before);
         let stamp = tick(state.newest());
         let delta = Delta {
             id,
@@ -127,6 +133,7 @@ impl Record {
             changes,
             limits: change.limits,
             create: false,
+            ack_later: false,
         };
         let _ = state.merge_delta(&delta, now);
         state.attributes.trim_removals(limits.attributes);
@@ -144,12 +151,30 @@ impl Record {
         now: Instant,
         tick: impl FnOnce(Hlc) -> Stamp,
     ) -> Result<Delta, ChangeError> {
-        let state = Self::live_mut(slot)?;
-        let stamp = tick(state.newest());
-        let previous = state.version.get(stamp.origin);
-        let delta = Delta { id, previous, stamp, changes: Vec::new(), limits: None, create: false };
-        let _ = state.merge_delta(&delta, now);
-        Ok(delta)
+        Ok(Self::live_mut(slot)?.touched(id, now, tick))
+    }
+
+    /// Whether the session has been used here lately, though there is an end by idleness, which did not know of it.
+    pub fn is_disproved(&self, idle: Duration, now: Instant) -> bool {
+        match self {
+            Self::Held(state) => !state.partial && state.idle_end().is_some() && state.ends_at(idle) > now,
+            Self::Ended(_) => false,
+        }
+    }
+
+    /// The delta of an access here that an end by idleness did not know of: the session lives on. `None` if the session
+    /// [is not disproved](Record::is_disproved) to have ended.
+    pub fn outlive(
+        slot: &mut Option<Self>,
+        id: SessionId,
+        idle: Duration,
+        now: Instant,
+        tick: impl FnOnce(Hlc) -> Stamp,
+    ) -> Option<Delta> {
+        match slot.as_mut().filter(|record| record.is_disproved(idle, now)) {
+            Some(Self::Held(state)) => Some(state.touched(id, now, tick)),
+            _ => None,
+        }
     }
 
     /// Destroys the session here, for good.
@@ -170,7 +195,9 @@ impl Record {
             Some(Self::Held(state)) => state.newest(),
             None => Hlc::ZERO,
         };
-        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced };
+        // Of one that has expired it may have been told.
+        let told = slot.as_ref().and_then(Self::end).is_some_and(|end| end.announced);
+        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced: announced || told };
         *slot = Some(Self::Ended(end));
         Ok(end)
     }
@@ -180,7 +207,7 @@ impl Record {
         match slot {
             Some(Self::Held(state)) if state.idle_end().is_none() => {
                 let end = End { cause: EndCause::Expired, stamp: state.touch.stamp, announced: false };
-                state.expired = Some(state.expired.map_or(end, |earlier| earlier.merge(end)));
+                state.merge_expired(end);
                 Some(end)
             }
             _ => None,
@@ -208,7 +235,7 @@ impl Record {
         let end = match self {
             Self::Held(state) => {
                 let outlived = state.idle_end().is_none();
-                state.expired.as_mut().filter(|_| !outlived)?
+                state.expired.as_deref_mut().filter(|_| !outlived)?
             }
             Self::Ended(end) => end,
         };
@@ -262,22 +289,23 @@ impl Record {
         match (&mut *slot, end.cause) {
             (Some(Self::Ended(here)), _) => {
                 let merged = here.merge(end);
+                applied.superseded = end.cause == EndCause::Expired && merged.stamp != end.stamp;
                 *here = merged;
             }
             (Some(Self::Held(state)), EndCause::Expired) => {
                 if state.touch.stamp > end.stamp {
-                    applied.outlived = true;
+                    (applied.outlived, applied.superseded) = (true, true);
                     return applied;
                 }
                 let before = state.idle_end();
-                let merged = state.expired.map_or(end, |earlier| earlier.merge(end));
-                state.expired = Some(merged);
+                state.merge_expired(end);
                 applied.ended = before.is_none().then_some(end);
             }
             (Some(Self::Held(_)), EndCause::Destroyed) if mutated!(EndIgnored) => {}
             (Some(Self::Held(state)), EndCause::Destroyed) => {
-                applied.ended = Some(end).filter(|_| state.idle_end().is_none());
-                *slot = Some(Self::Ended(end));
+                let before = state.idle_end();
+                applied.ended = Some(end).filter(|_| before.is_none());
+                *slot = Some(Self::Ended(before.map_or(end, |before| before.merge(end))));
             }
             (None, _) => *slot = Some(Self::Ended(end)),
         }
@@ -324,14 +352,16 @@ impl Record {
             Self::Ended(end) => Difference::Ended(*end),
             Self::Held(state) if state.partial => return None,
             Self::Held(state) => {
-                let lacked = |attribute: &&Attribute| base.is_none_or(|base| !base.contains(attribute.stamp));
+                let lacked = |base: &Version| {
+                    state.attributes.iter().filter(|own| !base.contains(own.stamp)).collect()
+                };
                 Difference::State(StateUpdate {
-                    attributes: state.attributes.iter().filter(lacked).cloned().collect(),
+                    attributes: base.map_or_else(|| state.attributes.clone(), lacked),
                     version: state.version.clone(),
                     base: base.cloned(),
                     limits: LimitsUpdate::from_local(&state.limits, now),
                     touch: TouchUpdate { stamp: state.touch.stamp, age: now - state.touch.last_access },
-                    expired: state.expired,
+                    expired: state.expired.as_deref().copied(),
                 })
             }
         };
@@ -350,28 +380,47 @@ impl Record {
 }
 
 impl SessionState {
+    fn touched(&mut self, id: SessionId, now: Instant, tick: impl FnOnce(Hlc) -> Stamp) -> Delta {
+        let stamp = tick(self.newest());
+        let previous = self.version.get(stamp.origin);
+        let delta =
+            Delta { id, previous, stamp, changes: Vec::new(), limits: None, create: false, ack_later: false };
+        let _ = self.merge_delta(&delta, now);
+        delta
+    }
+
     /// The newest stamp in the state: a commit must exceed it.
     fn newest(&self) -> Hlc {
-        let end = self.expired.map_or(Hlc::ZERO, |end| end.stamp.hlc);
+        let end = self.expired.as_ref().map_or(Hlc::ZERO, |end| end.stamp.hlc);
         self.version.newest().max(self.touch.stamp.hlc).max(self.limits.stamp.hlc).max(end)
     }
 }
 
+fn present<'a>(listed: &[Attribute<'a>], name: &str) -> Option<&'a [u8]> {
+    listed.get(find(listed, name.as_bytes()).ok()?)?.value()
+}
+
 fn check(
-    state: &SessionState,
+    before: &[Attribute<'_>],
     changes: &[(super::Name, Option<super::Value>)],
     limits: &SessionLimits,
 ) -> Result<(), ChangeError> {
-    let mut count = state.attributes.present().count();
-    let mut bytes = state.attributes.payload_bytes();
+    let values = before.iter().filter(|attribute| attribute.value().is_some());
+    let (mut count, mut bytes) = (0_usize, 0_usize);
+    for attribute in values {
+        count += 1;
+        bytes += attribute.payload_bytes();
+    }
     let mut grows = false;
     for (name, value) in changes {
-        if name.len() > limits.name_bytes {
-            return Err(ChangeError::NameTooLong { bytes: name.len(), limit: limits.name_bytes });
+        let limit = limits.name_bytes.min(MAX_NAME_BYTES);
+        if name.len() > limit {
+            return Err(ChangeError::NameTooLong { bytes: name.len(), limit });
         }
-        if let Some(before) = state.attributes.get(name) {
-            count -= 1;
-            bytes -= name.len() + before.len();
+        if let Some(before) = present(before, name) {
+            // A name may come twice.
+            count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(name.len() + before.len());
         }
         if let Some(value) = value {
             grows = true;

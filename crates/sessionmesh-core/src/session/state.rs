@@ -1,5 +1,6 @@
 //! The state of a session that has not been destroyed.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -33,7 +34,7 @@ pub struct SessionState {
     pub(super) touch: Touch,
     /// The newest end by idleness. The state outlives it while `touch` is newer, and is kept for a
     /// while if not: the access that saves it may be on its way.
-    pub(super) expired: Option<End>,
+    pub(super) expired: Option<Box<End>>,
     /// Only some writes have come: kept and merged, but not served until the rest is here.
     pub(super) partial: bool,
 }
@@ -77,7 +78,7 @@ impl SessionState {
 
     /// The idle end that the state has not outlived.
     pub fn idle_end(&self) -> Option<End> {
-        self.expired.filter(|end| self.touch.stamp <= end.stamp)
+        self.expired.as_deref().copied().filter(|end| self.touch.stamp <= end.stamp)
     }
 
     /// Whether the session may be served: whole, and not ended.
@@ -106,15 +107,9 @@ impl SessionState {
     /// lost against writes that it did not know of.
     pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> (bool, usize) {
         let origin = delta.stamp.origin;
-        let mut lost = 0;
-        for (name, value) in &delta.changes {
-            let won = self.attributes.merge(Attribute {
-                name: name.clone(),
-                stamp: delta.stamp,
-                value: value.clone(),
-            });
-            lost += usize::from(!won);
-        }
+        let writes = delta.changes.iter();
+        let writes = writes.map(|(name, value)| Attribute::new(name, delta.stamp, value.as_ref()));
+        let lost = self.attributes.merge(writes);
         if let Some(limits) = delta.limits {
             self.limits.merge(local_limits(delta.stamp, limits, now));
         }
@@ -144,15 +139,16 @@ impl SessionState {
 
     /// Merges another node's state; says whether it is contained now.
     pub(super) fn merge_update(&mut self, update: StateUpdate, now: Instant) -> bool {
-        for attribute in update.attributes {
-            self.attributes.merge(attribute);
+        if self.attributes.is_empty() {
+            self.attributes = update.attributes;
+        } else {
+            self.attributes.merge(update.attributes.iter());
         }
         self.limits.merge(update.limits.into_local(now));
         self.merge_touch(update.touch, now);
-        self.expired = match (self.expired, update.expired) {
-            (Some(here), Some(there)) => Some(here.merge(there)),
-            (here, there) => here.or(there),
-        };
+        if let Some(end) = update.expired {
+            self.merge_expired(end);
+        }
         let complete = match &update.base {
             None => true,
             Some(base) => !self.partial && self.version.covers(base),
@@ -162,6 +158,11 @@ impl SessionState {
             self.version.merge(&update.version);
         }
         complete
+    }
+
+    pub(super) fn merge_expired(&mut self, end: End) {
+        let merged = self.expired.as_ref().map_or(end, |here| here.merge(end));
+        self.expired = Some(Box::new(merged));
     }
 
     /// A hash that two holders share if and only if users see the same session on both: present
@@ -179,12 +180,13 @@ impl SessionState {
         };
         write(self.limits.stamp);
         write(self.touch.stamp);
-        for attribute in self.attributes.iter().filter(|attribute| attribute.value.is_some()) {
+        let present = || self.attributes.iter().filter(|attribute| !attribute.is_removal());
+        for attribute in present() {
             write(attribute.stamp);
         }
-        for (name, _) in self.attributes.present() {
-            bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(name.as_bytes());
+        for attribute in present() {
+            bytes.extend_from_slice(&(attribute.name.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(attribute.name);
         }
         bytes.push(u8::from(self.partial));
         xxh3_64(&bytes)
@@ -200,7 +202,7 @@ impl SessionState {
     /// Whether [`SessionState::forget`] has something to do.
     pub fn has_outworn(&self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) -> bool {
         let old =
-            |attribute: &Attribute| attribute.value.is_none() && attribute.stamp.hlc.millis() < before_ms;
+            |attribute: Attribute<'_>| attribute.is_removal() && attribute.stamp.hlc.millis() < before_ms;
         self.attributes.removals() > removals
             || self.attributes.iter().any(old)
             || self.version.entries().any(|(boot, hlc)| hlc.millis() < before_ms && !is_member(boot))

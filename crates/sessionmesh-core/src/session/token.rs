@@ -105,6 +105,7 @@ mod tests {
                 stamp: Stamp { hlc: hlc(*number), origin: WRITER },
                 previous: hlc(number - 1),
                 create: *number == 1,
+                ack_later: false,
                 changes: alloc::vec![(alloc::format!("k{number}").into(), Some("x".into()))],
                 limits: None,
             };

@@ -1,9 +1,8 @@
 //! A session's state on its way to another holder.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::attributes::Attribute;
+use super::attributes::Attributes;
 use super::change::Limits;
 use super::end::End;
 use super::limits::StampedLimits;
@@ -31,8 +30,8 @@ pub enum Difference {
 /// A state, or what a base lacks of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateUpdate {
-    /// Attributes and removal marks, by name; with a base, only those that it lacks.
-    pub attributes: Vec<Attribute>,
+    /// Attributes and removal marks; with a base, only those that it lacks.
+    pub attributes: Attributes,
     /// What the sender's state contains.
     pub version: Version,
     /// What the receiver must contain for this to make its state whole. `None`: nothing.

@@ -1,6 +1,6 @@
 //! Which writes of which boots a state contains.
 
-use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 use crate::{BootId, Hlc, Stamp, mutated};
 
@@ -8,13 +8,15 @@ use crate::{BootId, Hlc, Stamp, mutated};
 ///
 /// A state with this version contains the effect of every write of each boot up to that stamp. One
 /// largest stamp would not do: `x@10` from one node and `y@11` from another are two facts.
+///
+/// One entry, as of a session whose client comes to one node, is kept in place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Version(Vec<(BootId, Hlc)>);
+pub struct Version(SmallVec<[(BootId, Hlc); 1]>);
 
 impl Version {
     /// Contains nothing.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new_const())
     }
 
     /// The newest stamp of a boot, zero if there is none.
@@ -63,6 +65,7 @@ impl Version {
     /// Forgets boots that are gone for good: nobody asks for their writes any more.
     pub fn prune(&mut self, gone: impl Fn(BootId, Hlc) -> bool) {
         self.0.retain(|(boot, hlc)| !gone(*boot, *hlc));
+        self.0.shrink_to_fit();
     }
 
     /// The entries, by boot.

@@ -16,8 +16,8 @@ use super::generated::{self as pb, frame::Kind, pass_reply, pass_request};
 use super::handshake::Refusal;
 use crate::membership::MemberState;
 use crate::session::{
-    Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate,
-    TouchUpdate, Version,
+    Attribute, Delta, Difference, End, EndCause, INLINE_BYTES, Limits, LimitsUpdate, MAX_NAME_BYTES, Name,
+    RecordUpdate, StateUpdate, TouchUpdate, Version,
 };
 use crate::{BootId, Hlc, SessionId, Stamp};
 
@@ -115,7 +115,7 @@ fn id_to_wire(id: SessionId) -> Bytes {
     Bytes::copy_from_slice(id.as_bytes())
 }
 
-fn id_from_wire(bytes: &[u8]) -> Parsed<SessionId> {
+pub(super) fn id_from_wire(bytes: &[u8]) -> Parsed<SessionId> {
     Ok(SessionId::from_bytes(bytes.try_into().map_err(|_| missing("session id"))?))
 }
 
@@ -132,12 +132,18 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Values are copied out of the receive buffer: one short value must not keep all of it alive.
-fn value_from_wire(value: Option<Bytes>) -> Option<Bytes> {
-    value.map(|value| Bytes::copy_from_slice(&value))
+pub(super) fn name_from_wire(name: impl Into<Name>) -> Parsed<Name> {
+    let name = name.into();
+    if name.len() <= MAX_NAME_BYTES { Ok(name) } else { Err(missing("attribute name")) }
 }
 
-fn limits_to_wire(limits: Limits) -> pb::Limits {
+/// What is kept as it comes is copied out of the receive buffer: one value must not keep all of it alive.
+pub(super) fn value_from_wire(value: Option<Bytes>) -> Option<Bytes> {
+    let kept = |value: Bytes| if value.len() > INLINE_BYTES { Bytes::copy_from_slice(&value) } else { value };
+    value.map(kept)
+}
+
+pub(super) fn limits_to_wire(limits: Limits) -> pb::Limits {
     pb::Limits {
         idle_ms: limits.idle.map(millis),
         remaining_ms: limits.remaining.map(millis),
@@ -145,7 +151,7 @@ fn limits_to_wire(limits: Limits) -> pb::Limits {
     }
 }
 
-fn limits_from_wire(limits: pb::Limits) -> Limits {
+pub(super) fn limits_from_wire(limits: pb::Limits) -> Limits {
     Limits {
         idle: limits.idle_ms.map(Duration::from_millis),
         remaining: limits.remaining_ms.map(Duration::from_millis),
@@ -165,27 +171,30 @@ fn delta_to_wire(delta: Delta) -> pb::Delta {
             .collect(),
         limits: delta.limits.map(limits_to_wire),
         create: delta.create,
+        ack_later: delta.ack_later,
     }
 }
 
 fn delta_from_wire(delta: pb::Delta, peer: BootId) -> Parsed<Delta> {
-    let hlc = hlc_from_wire(delta.stamp)?;
-    let previous = Hlc::from_raw(delta.previous);
-    if hlc <= previous {
-        return Err(missing("delta stamp"));
-    }
-    Ok(Delta {
+    let changes = delta
+        .changes
+        .into_iter()
+        .map(|change| Ok((name_from_wire(change.name)?, value_from_wire(change.value))))
+        .collect::<Parsed<_>>()?;
+    check_delta(Delta {
         id: id_from_wire(&delta.id)?,
-        previous,
-        stamp: Stamp { hlc, origin: peer },
-        changes: delta
-            .changes
-            .into_iter()
-            .map(|change| (change.name.into(), value_from_wire(change.value)))
-            .collect(),
+        previous: Hlc::from_raw(delta.previous),
+        stamp: Stamp { hlc: Hlc::from_raw(delta.stamp), origin: peer },
+        changes,
         limits: delta.limits.map(limits_from_wire),
         create: delta.create,
+        ack_later: delta.ack_later,
     })
+}
+
+pub(super) fn check_delta(delta: Delta) -> Parsed<Delta> {
+    let hlc = hlc_from_wire(delta.stamp.hlc.get())?;
+    if hlc > delta.previous { Ok(delta) } else { Err(missing("delta stamp")) }
 }
 
 fn end_to_wire(end: End) -> pb::End {
@@ -276,10 +285,10 @@ fn record_to_wire(record: RecordUpdate) -> pb::Record {
     }
     let attributes = state
         .attributes
-        .into_iter()
+        .iter()
         .map(|attribute| pb::Attribute {
-            name: (&*attribute.name).into(),
-            value: attribute.value,
+            name: attribute.name().into(),
+            value: attribute.value().map(Bytes::copy_from_slice),
             hlc: attribute.stamp.hlc.get(),
             origin: boots.index(attribute.stamp.origin),
         })
@@ -315,17 +324,13 @@ fn record_from_wire(record: pb::Record) -> Parsed<RecordUpdate> {
         return Ok(RecordUpdate { id, difference });
     };
     let boots = Boots(record.boots);
-    let attributes = record
-        .attributes
-        .into_iter()
-        .map(|attribute| {
-            Ok(Attribute {
-                name: attribute.name.into(),
-                stamp: boots.stamp(attribute.hlc, attribute.origin)?,
-                value: value_from_wire(attribute.value),
-            })
-        })
-        .collect::<Parsed<_>>()?;
+    let mut attributes = Vec::with_capacity(record.attributes.len());
+    for attribute in record.attributes {
+        let stamp = boots.stamp(attribute.hlc, attribute.origin)?;
+        attributes.push((name_from_wire(attribute.name)?, stamp, value_from_wire(attribute.value)));
+    }
+    let writes = attributes.iter().map(|(name, stamp, value)| Attribute::new(name, *stamp, value.as_ref()));
+    let attributes = writes.collect();
     let limits = record
         .limits
         .map(|limits| {

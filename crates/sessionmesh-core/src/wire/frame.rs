@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::contact::Contact;
 use super::convert;
+use super::delta;
 use super::error::PeerMisbehaved;
 use super::generated as pb;
 use super::handshake::Refusal;
@@ -219,6 +220,9 @@ pub enum ReplyStep {
 impl Frame {
     /// As bytes, length first. Data frames are encoded once and shared by all peers.
     pub fn encode(self) -> Bytes {
+        if let Self::Delta(delta) = &self {
+            return delta::encode(delta);
+        }
         let message = convert::frame_to_wire(self);
         let length = message.encoded_len();
         let mut bytes = BytesMut::with_capacity(4 + length);
@@ -263,6 +267,9 @@ impl FrameDecoder {
         }
         buffer.advance(4);
         let body = buffer.split_to(length).freeze();
+        if let Some(delta) = delta::decode(&body, self.peer) {
+            return Ok(Some(Frame::Delta(delta?)));
+        }
         let frame = pb::Frame::decode(body).map_err(|_| PeerMisbehaved::Undecodable)?;
         convert::frame_from_wire(frame, self.peer).map(Some)
     }

@@ -297,6 +297,9 @@ pub struct Delta {
     /// The session begins with this delta.
     #[prost(bool, tag = "6")]
     pub create: bool,
+    /// Nobody waits for it: it may be acknowledged together with later ones.
+    #[prost(bool, tag = "7")]
+    pub ack_later: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Change {

@@ -6,6 +6,7 @@
 mod auth;
 mod contact;
 mod convert;
+mod delta;
 mod error;
 mod frame;
 #[rustfmt::skip] // Byte for byte what the generator writes.

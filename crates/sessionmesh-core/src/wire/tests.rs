@@ -34,12 +34,11 @@ fn limits() -> Limits {
 
 fn record() -> RecordUpdate {
     let version: Version = [(boot(7), Hlc::from_raw(9)), (boot(8), Hlc::from_raw(4))].into_iter().collect();
-    let attributes = Vec::from([
-        Attribute { name: "cart".into(), stamp: stamp(9, 7), value: Some(Bytes::from_static(b"tea")) },
-        Attribute { name: "gone".into(), stamp: stamp(3, 5), value: None },
-    ]);
+    let (cart, gone, tea) = ("cart".into(), "gone".into(), Bytes::from_static(b"tea"));
+    let attributes =
+        [Attribute::new(&cart, stamp(9, 7), Some(&tea)), Attribute::new(&gone, stamp(3, 5), None)];
     let state = StateUpdate {
-        attributes,
+        attributes: attributes.into_iter().collect(),
         base: Some([(boot(7), Hlc::from_raw(2))].into_iter().collect()),
         version,
         limits: LimitsUpdate { stamp: stamp(4, 8), limits: limits() },
@@ -59,6 +58,7 @@ fn frames() -> Vec<Frame> {
         changes: Vec::from([("a".into(), Some(Bytes::from_static(b"1"))), ("b".into(), None)]),
         limits: Some(limits()),
         create: true,
+        ack_later: true,
     };
     let contact = Contact {
         boot: boot(3),

@@ -35,6 +35,8 @@ use crate::stats::{add, count};
 const MAX_PULLS: usize = 4_096;
 /// Whether sessions of which only part has come are whole by now is looked at so often.
 const RECHECK: Duration = Duration::from_millis(250);
+/// What nobody waits for is acknowledged with whatever goes next, or by itself after so long.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 
 enum Closed {
     /// By this node or the other.
@@ -125,6 +127,10 @@ struct Link<'a> {
 
 impl Link<'_> {
     async fn exchange(&mut self) -> Result<(), Closed> {
+        // One timer for all turns.
+        let pay = tokio::time::sleep(ACK_DELAY);
+        tokio::pin!(pay);
+        let mut pays = false;
         // The peer may have sent frames right behind its verdict.
         self.handle_frames().await?;
         self.read()?;
@@ -134,6 +140,10 @@ impl Link<'_> {
             tokio::task::coop::consume_budget().await;
             self.flush()?;
             let blocked = self.is_blocked();
+            if !pays && self.inbox.owes() {
+                pays = true;
+                pay.as_mut().reset(tokio::time::Instant::now() + ACK_DELAY);
+            }
             tokio::select! {
                 ready = self.channel.readable() => {
                     ready?;
@@ -141,7 +151,12 @@ impl Link<'_> {
                     self.handle_frames().await?;
                 }
                 ready = self.channel.writable(), if blocked => ready?,
-                () = self.wake.notified(), if !blocked => {}
+                // What else is ready to run may have more to send.
+                () = self.wake.notified(), if !blocked => tokio::task::yield_now().await,
+                () = &mut pay, if pays => {
+                    pays = false;
+                    self.inbox.pay();
+                }
                 // The rest may come from anybody.
                 () = tokio::time::sleep_until(self.recheck_at), if self.inbox.is_incomplete() => {
                     self.complete_excepted();
@@ -165,7 +180,12 @@ impl Link<'_> {
                     return Ok(());
                 }
             }
+            let most = self.write.len();
             self.channel.try_write(&mut self.write)?;
+            if self.write.is_empty() && most > WRITE_BYTES * 2 {
+                // A burst, or a large session: not kept for as long as the link lasts.
+                self.write = BytesMut::with_capacity(WRITE_BYTES);
+            }
             if self.is_blocked() {
                 return Ok(());
             }
@@ -199,7 +219,8 @@ impl Link<'_> {
     fn apply(&mut self, frame: Frame) -> Result<(), Closed> {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, host::now(), note);
+        let received =
+            receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, host::now(), note);
         let Some(id) = received.id else { return Ok(()) };
         if let Some(version) = received.pull {
             self.pull(id, version);
@@ -207,9 +228,10 @@ impl Link<'_> {
         add(&mesh.counters.conflicts, received.conflicts as u64);
         if received.late {
             count(&mesh.counters.late_deltas);
+            mesh.meet_unknown_ends([id]);
         }
         if received.outlived {
-            mesh.touch(&id);
+            mesh.outlive(id);
         }
         if let Some(end) = received.ended {
             mesh.ended(id, end);

@@ -1,6 +1,7 @@
 //! Passes on one link: a task beside the link's, so that comparing a million sessions does not delay
 //! a delta.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,32 @@ impl<P> Pass<P> {
     }
 }
 
+/// What came with one step of a pass.
+struct Arrivals<'a> {
+    mesh: &'a Mesh,
+    /// That have ended here as ids that nobody knew.
+    unknown_ends: RefCell<Vec<SessionId>>,
+}
+
+impl<'a> Arrivals<'a> {
+    fn new(mesh: &'a Mesh) -> Self {
+        Self { mesh, unknown_ends: RefCell::default() }
+    }
+
+    /// Under the session's lock.
+    fn note(&self, id: &SessionId) {
+        // A member with another view may send what does not belong here.
+        self.mesh.note_arrival(id);
+        if self.mesh.unknown_ends().contains_key(id) {
+            self.unknown_ends.borrow_mut().push(*id);
+        }
+    }
+
+    fn finish(self) {
+        self.mesh.meet_unknown_ends(self.unknown_ends.into_inner());
+    }
+}
+
 /// However the link ends, nobody waits for a pass that will not be.
 impl Drop for Sync {
     fn drop(&mut self) {
@@ -163,9 +190,10 @@ impl Sync {
         if !pass.agreed {
             pass.side.views_differ();
         }
-        // A member with another view may send what does not belong here.
-        let note = |id: &SessionId| mesh.note_arrival(id);
+        let arrivals = Arrivals::new(mesh);
+        let note = |id: &SessionId| arrivals.note(id);
         pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now(), note)?;
+        arrivals.finish();
         if !pass.side.is_done() {
             self.ask();
             self.pace.rest(&self.mesh, host::mono() - begun).await;
@@ -199,8 +227,11 @@ impl Sync {
         let reply = match &mut self.answering {
             Some(pass) if pass.number == number => {
                 pass.hear(their_view);
-                let note = |id: &SessionId| self.mesh.note_arrival(id);
-                pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now(), note)?
+                let arrivals = Arrivals::new(&self.mesh);
+                let note = |id: &SessionId| arrivals.note(id);
+                let reply = pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now(), note)?;
+                arrivals.finish();
+                reply
             }
             _ => ReplyStep::Unknown,
         };

@@ -31,7 +31,7 @@ impl<'a> Edit<'a> {
         if !self.read.iter().any(|read| **read == *name) {
             self.read.push(name.into());
         }
-        self.base.get(name).cloned()
+        self.base.value(name)
     }
 
     /// An attribute's value, from JSON.
@@ -65,9 +65,8 @@ impl<'a> Edit<'a> {
 
     /// Removes all attributes.
     pub fn clear(&mut self) -> &mut Self {
-        let present: Vec<Name> = self.base.present().map(|(name, _)| name.clone()).collect();
         self.changes.clear();
-        self.changes.extend(present.into_iter().map(|name| (name, None)));
+        self.changes.extend(self.base.present().map(|(name, _)| (name.into(), None)));
         self
     }
 

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use sessionmesh_core::replication::{AckLevel, Outcome, Table, commit};
-use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Record};
+use sessionmesh_core::session::{Attributes, Change, ChangeError, End, EndCause, Limits, Name, Record};
 use sessionmesh_core::{Event, SessionId, Stamp, mutated};
 
 use super::{Edit, Sessions, Snapshot};
@@ -108,7 +109,8 @@ impl Sessions {
         // Whether anybody knows the session decides how long its end must be kept.
         match self.load(id).await {
             Ok(Some(_)) => {}
-            Ok(None) if self.is_end_doubtful(id) => {}
+            // It may be in use elsewhere just now; that would disprove its end by idleness, and must not a logout.
+            Ok(None) if self.has_expired(id) || self.is_end_doubtful(id) => {}
             Ok(None) => {
                 self.leave_unknown_end(id);
                 return (None, self.confirm_end(id).await);
@@ -118,10 +120,7 @@ impl Sessions {
         let level = self.level.max(AckLevel::One);
         let wait = AckWait::new(level, *id);
         let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
-        // Of one that has expired the application has been told.
-        let told = |record: Option<&Record>| record.and_then(Record::end).is_some_and(|end| end.announced);
-        let told = mesh.table.read(id, told);
-        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, told) {
+        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
             Ok((end, record)) => {
                 mesh.ended(*id, end);
                 record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state))
@@ -149,6 +148,11 @@ impl Sessions {
         self.finish(*id, level, Some(wait), None).await
     }
 
+    fn has_expired(&self, id: &SessionId) -> bool {
+        let end = self.mesh.table.read(id, |record| record.and_then(Record::end));
+        end.is_some_and(|end| end.cause == EndCause::Expired)
+    }
+
     /// Nobody here knows the id. Whether somebody beyond a cut may: then its end is kept and told as any other,
     /// or the session would be back when the cut is mended.
     fn is_end_doubtful(&self, id: &SessionId) -> bool {
@@ -156,9 +160,8 @@ impl Sessions {
         if !mesh.misses_members.load(Ordering::Relaxed) {
             return false;
         }
-        // One that has expired here lives beyond a cut only if there is one.
-        let ended = mesh.table.read(id, |record| record.and_then(Record::end).is_some());
-        if ended && !mesh.knows_of_one_alive.load(Ordering::Relaxed) {
+        // Its end is known already.
+        if mesh.table.read(id, |record| record.and_then(Record::end).is_some()) {
             return false;
         }
         let mut ends = mesh.doubtful_ends();
@@ -180,6 +183,10 @@ impl Sessions {
         {
             // Never held while a session's lock is taken.
             let mut ends = mesh.unknown_ends();
+            // Left before, and not to be kept for longer by whoever says so again.
+            if ends.contains_key(id) {
+                return;
+            }
             if ends.len() >= mesh.config.unknown_ends {
                 mesh.counters.cause("limit", "unknown_ends");
                 return;
@@ -285,12 +292,12 @@ impl Sessions {
         let mut late = Change::default();
         for (name, value) in state.attributes().present() {
             if before.get(name) != Some(value) && !changed(name) {
-                late.attributes.push((name.clone(), Some(value.clone())));
+                late.attributes.push((name.into(), Some(Bytes::copy_from_slice(value))));
             }
         }
         for (name, _) in before.attributes().present() {
             if state.attributes().get(name).is_none() && !changed(name) {
-                late.attributes.push((name.clone(), None));
+                late.attributes.push((name.into(), None));
             }
         }
         if !late.is_empty() {
@@ -300,6 +307,7 @@ impl Sessions {
     }
 }
 
-fn present(attributes: &Attributes) -> Vec<(sessionmesh_core::session::Name, Option<bytes::Bytes>)> {
-    attributes.present().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
+fn present(attributes: &Attributes) -> Vec<(Name, Option<Bytes>)> {
+    let present = attributes.iter().filter(|attribute| !attribute.is_removal());
+    present.map(|attribute| (attribute.name().into(), attribute.to_value())).collect()
 }

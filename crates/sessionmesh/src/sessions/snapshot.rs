@@ -1,6 +1,5 @@
 //! A session as a request sees it.
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use sessionmesh_core::SessionId;
 use sessionmesh_core::session::{Attributes, SessionState, Token, Version};
@@ -39,7 +38,7 @@ impl Snapshot {
     }
 
     /// An attribute's value.
-    pub fn get(&self, name: &str) -> Option<&Bytes> {
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.attributes.get(name)
     }
 
@@ -48,12 +47,12 @@ impl Snapshot {
     /// # Errors
     /// It is not JSON of a `T`.
     pub fn get_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, serde_json::Error> {
-        self.get(name).map(|value| serde_json::from_slice(value)).transpose()
+        self.get(name).map(serde_json::from_slice).transpose()
     }
 
     /// All attributes, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.attributes.present().map(|(name, value)| (&**name, value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.attributes.present()
     }
 
     pub(crate) fn attributes(&self) -> &Attributes {

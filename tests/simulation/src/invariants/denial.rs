@@ -9,6 +9,16 @@ use crate::cluster::{Node, Run};
 pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
     let view = node.cluster.inspect().view;
     let nodes = run.nodes();
+    // One who was cut off and is a member still, as others see it, is about to hand on what it has: until they have
+    // heard of its view, their holders can't know.
+    let returns = |other: &Node| {
+        view.contains(&other.boot)
+            && !other.cluster.inspect().view.contains(&node.boot)
+            && other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy))
+    };
+    if nodes.iter().any(returns) {
+        return Vec::new();
+    }
     let witnesses = nodes.iter().filter(|other| {
         // What a visitor has may be gone at any time; who is cut off from those who use it may let it expire.
         let stays =

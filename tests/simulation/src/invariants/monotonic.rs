@@ -34,7 +34,7 @@ pub(crate) fn check(run: &Run, id: &SessionId, boot: BootId, seen: &Seen, now: &
             if stamp.is_some_and(|stamp| emptied.contains(&stamp.boot)) {
                 continue;
             }
-            let there = now.get(attribute).and_then(|value| op_of(value));
+            let there = now.get(attribute).and_then(op_of);
             match (op, there) {
                 (Some(op), Some(there)) => {
                     let ancestors = ancestors(session, *op);

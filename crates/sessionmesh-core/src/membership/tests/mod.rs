@@ -54,6 +54,8 @@ in_both_modes! {
     one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut
     two_who_have_forgotten_others_and_share_a_member_come_together
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
+    one_that_slept_past_the_horizon_while_it_joined_starts_empty
+    one_that_has_said_goodbye_dials_nobody
     survivors_of_a_crash_compare_at_once
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
     who_founded_and_whom_it_told_miss_others_for_the_horizon
@@ -422,6 +424,46 @@ fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster(mode: Mode) 
         assert_eq!(emptied, index == 0, "n{}", index + 1);
         assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
     }
+}
+
+/// It may have been given sessions before it slept.
+fn one_that_slept_past_the_horizon_while_it_joined_starts_empty(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=2 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    world.passes_hang = true;
+    let joiner = world.start_with("n3", 4_003, 30, config, mode);
+    let is_known = |world: &World| world.members(0).len() == 2 && world.state(joiner) == MemberState::Joining;
+    world.run_until("it is a member before it is ready", Duration::from_secs(8), is_known);
+    world.processes[joiner].running = false;
+    world.passes_hang = false;
+    world.run(Duration::from_secs(60));
+    world.processes[joiner].running = true;
+    world.run(Duration::from_secs(8));
+    for index in 0..3 {
+        let emptied = world.processes[index].events.iter();
+        let emptied = emptied.filter(|event| matches!(event, Event::Emptied { .. })).count();
+        assert_eq!(emptied, usize::from(index == joiner), "n{}", index + 1);
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+    }
+}
+
+fn one_that_has_said_goodbye_dials_nobody(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
+    world.run(Duration::from_secs(4));
+    let (boot, now) = (world.processes[2].node.me().boot, world.now);
+    world.processes[2].node.leave(now);
+    world.processes[2].node.say_goodbye();
+    let dialed = world.next_link;
+    for index in 0..2 {
+        world.processes[index].node.handle_leave(boot, now);
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.next_link, dialed);
+    assert!(world.processes[2].node.poll_timeout() > world.now, "it has nothing to do at once");
 }
 
 fn survivors_of_a_crash_compare_at_once(mode: Mode) {

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) connections: BTreeMap<LinkId, Connection>,
     pub(super) next_link: LinkId,
     pub(super) multicast: bool,
+    /// Passes that begin wait for their answers.
+    pub(super) passes_hang: bool,
     /// Pairs that can't reach each other at all.
     pub(super) cut: BTreeSet<(usize, usize)>,
     /// Datagrams from the first do not arrive at the second.
@@ -63,6 +65,7 @@ impl World {
             connections: BTreeMap::new(),
             next_link: 0,
             multicast: true,
+            passes_hang: false,
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             closed: Vec::new(),
@@ -250,7 +253,7 @@ impl World {
         }
         // Said on the links too.
         let standing = self.processes[from].node.standing();
-        self.tell(from, |node, from, now| node.handle_standing(from, standing, now));
+        self.tell(from, None, |node, from, now| node.handle_standing(from, standing, now));
     }
 
     pub(super) fn follow(&mut self, index: usize) {
@@ -279,7 +282,9 @@ impl World {
                 }
             }
             Action::StartPass { boot } => match self.linked(index, boot) {
-                Some(peer) if self.processes[peer].running && !self.is_cut(index, peer) => {
+                Some(peer)
+                    if self.processes[peer].running && !self.is_cut(index, peer) && !self.passes_hang =>
+                {
                     let me = self.processes[index].node.me().boot;
                     let view = |index: usize| self.processes[index].node.view().hash();
                     let agreed = view(index) == view(peer);
@@ -296,8 +301,8 @@ impl World {
                 Some(_) => {}
                 None => self.processes[index].node.handle_pass_failed(boot, self.now),
             },
-            Action::Tell(contacts) => {
-                self.tell(index, |node, _, now| node.handle_told(&contacts, now));
+            Action::Tell { to, contacts } => {
+                self.tell(index, to, |node, _, now| node.handle_told(&contacts, now));
             }
             Action::Beat => {
                 self.processes[index].next_beat = self.now;
@@ -310,11 +315,11 @@ impl World {
         }
     }
 
-    /// Something goes to all members over their links.
-    fn tell(&mut self, index: usize, handle: impl Fn(&mut Node, BootId, Instant)) {
+    /// Something goes to one or all members over their links.
+    fn tell(&mut self, index: usize, to: Option<BootId>, handle: impl Fn(&mut Node, BootId, Instant)) {
         let from = self.processes[index].node.me().boot;
         let boots: Vec<BootId> = self.processes[index].node.members().map(|member| member.boot).collect();
-        for boot in boots {
+        for boot in boots.into_iter().filter(|boot| to.is_none_or(|to| to == *boot)) {
             let reached = self.linked(index, boot).filter(|peer| self.processes[*peer].running);
             if let Some(peer) = reached.filter(|peer| !self.is_cut(index, *peer)) {
                 handle(&mut self.processes[peer].node, from, self.now);

@@ -158,13 +158,9 @@ pub(super) fn apply(
 pub(super) fn approximate_bytes(update: &RecordUpdate) -> usize {
     let attributes = match &update.difference {
         Difference::Ended(_) => 0,
-        Difference::State(state) => state
-            .attributes
-            .iter()
-            .map(|attribute| {
-                20 + attribute.name.len() + attribute.value.as_ref().map_or(0, bytes::Bytes::len)
-            })
-            .sum(),
+        Difference::State(state) => {
+            state.attributes.iter().map(|attribute| 20 + attribute.payload_bytes()).sum()
+        }
     };
     80 + attributes
 }

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -59,6 +60,10 @@ pub(super) struct Node {
 }
 
 impl Streams for Node {
+    fn is_awaited(&self, _: &SessionId) -> bool {
+        true
+    }
+
     fn send(&self, _: &SessionId, frame: &Bytes) {
         for stream in self.streams.values() {
             stream.outbox.borrow_mut().append(frame, *self.wait.borrow(), self.now.borrow().mono);
@@ -96,7 +101,7 @@ impl Node {
     }
 
     pub(super) fn get(&self, id: SessionId, name: &str) -> Option<Bytes> {
-        self.table.read(&id, |record| record?.live()?.attributes().get(name).cloned())
+        self.table.read(&id, |record| record?.live()?.attributes().value(name))
     }
 
     pub(super) fn is_live(&self, id: SessionId) -> bool {
@@ -201,8 +206,15 @@ impl Mesh {
                 }
             }
             frame => {
-                let received =
-                    receive(&to.table, &to.clock, &mut back.inbox.borrow_mut(), frame, now, |_| ());
+                let received = receive(
+                    &to.table,
+                    &to.clock,
+                    &mut back.inbox.borrow_mut(),
+                    frame,
+                    Duration::ZERO,
+                    now,
+                    |_| (),
+                );
                 if let (Some(id), Some(version)) = (received.id, received.pull) {
                     let fetch = Frame::Fetch(Fetch {
                         request: 1,

@@ -27,7 +27,7 @@ fn a_write_is_on_every_node_and_acknowledged() {
         assert_eq!(node.get(id(1), "k").as_deref(), Some(&b"v"[..]));
     }
     assert_eq!((a.ended_waits(b), a.ended_waits(c)), (alloc::vec!["write"], alloc::vec!["write"]));
-    assert!(a.streams[&b.boot].outbox.borrow().is_drained());
+    assert!(a.streams[&b.boot].outbox.borrow().is_drained(|_| false));
 }
 
 #[test]
@@ -63,6 +63,32 @@ fn a_write_to_a_session_that_is_only_partly_there_is_acknowledged_when_it_is_who
     mesh.settle();
     assert!(b.is_live(id(1)));
     assert_eq!(a.ended_waits(b), ["write"]);
+}
+
+#[test]
+fn an_end_by_idleness_is_acknowledged_only_by_who_knows_nothing_newer() {
+    let mesh = Mesh::new(4);
+    let [a, b, c, d] = &mesh.0[..] else { unreachable!() };
+    a.create(id(1));
+    mesh.settle();
+    commit::touch(&c.table, c, c.origin(), id(1)).unwrap();
+    commit::destroy(&d.table, d, d.origin(), id(1), false).unwrap();
+    a.awaited("end", |a| _ = commit::expire(&a.table, a, id(1), |_| true).unwrap());
+    for peer in [b, c, d] {
+        mesh.flush(a, peer);
+        mesh.deliver(a, peer);
+        mesh.flush(peer, a);
+    }
+    mesh.deliver(b, a);
+    assert_eq!(a.ended_waits(b), ["end"]);
+    mesh.deliver(c, a);
+    assert!(a.is_live(id(1)), "an access that was on its way disproves it");
+    mesh.settle();
+    assert!(a.ended_waits(c).is_empty() && a.ended_waits(d).is_empty());
+    // Who leaves waits for no answer to it.
+    let drained = |refusable: bool| a.streams[&c.boot].outbox.borrow().is_drained(|_| refusable);
+    assert!(drained(true) && !drained(false));
+    mesh.assert_equal();
 }
 
 #[test]
@@ -110,7 +136,7 @@ fn an_acknowledgement_of_an_old_epoch_ends_no_wait_of_the_new_one() {
     mesh.flush(a, b);
     mesh.deliver(a, b);
     let stream = &b.streams[&a.boot];
-    let stale = stream.inbox.borrow_mut().take_ack().unwrap();
+    let stale = stream.inbox.borrow_mut().take_ack(true).unwrap();
     mesh.relink(a, b);
     a.awaited("write", |a| a.set(id(1), "k", "v").unwrap());
     let ended = a.streams[&b.boot].outbox.borrow_mut().acknowledge(&stale, a.now.borrow().mono).unwrap();
