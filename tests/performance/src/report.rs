@@ -11,9 +11,16 @@ use crate::systems::Bench;
 use crate::{Error, machine};
 
 pub(crate) fn write(bench: &Bench, results: &Results, out: &Path) -> Result<(), Error> {
-    // Of an earlier run nothing may be left.
-    let _ = fs::remove_dir_all(out);
     fs::create_dir_all(out)?;
+    // No plot of an earlier run may be left; whatever else is there is not ours.
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        let is_number =
+            |stem: &std::ffi::OsStr| stem.to_str().is_some_and(|stem| stem.parse::<u32>().is_ok());
+        if path.extension().is_some_and(|end| end == "svg") && path.file_stem().is_some_and(is_number) {
+            fs::remove_file(path)?;
+        }
+    }
     let machine = machine::description();
     let mut text = String::from("# What was measured\n\n");
     for (what, value) in &machine {

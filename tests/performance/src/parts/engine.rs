@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use performance::{BATCH, Stage, Way};
 use sessionmesh::{AckLevel, Bytes, Change, Cluster, Config, SessionId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -15,6 +16,7 @@ const INSECURE: &str = "sessionmesh, commit to applied, not encrypted";
 const COMMIT: &str = "sessionmesh, commit with no peer";
 const TCP: &str = "bare tokio TCP, the same bytes in 64 KiB";
 const RATE: &str = "deltas";
+const TIME: &str = "time of a delta";
 /// What a delta of 100 bytes takes as a frame.
 const FRAME_BYTES: usize = 150;
 
@@ -39,7 +41,47 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         &[MESH, INSECURE, COMMIT, TCP],
         "One thread commits, one applies; each is a core.",
     );
+    stages(bench, results)?;
     results.at_least("P9", "deltas from commit to applied", results.median(MESH, RATE), 1_000_000.0, "/s");
+    Ok(())
+}
+
+/// Where the time goes: each stage by itself, and what the two cores do beside.
+fn stages(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    const SENDS: &str = "commit to write: the sending core";
+    const TAKES: &str = "read to apply: the receiving core";
+    const MEASURED: &str = "measured between two nodes";
+    const BARE: &str = "measured, bare tokio TCP";
+    let batches = bench.pick(5, 1_000);
+    let deltas = batches as f64 * BATCH as f64;
+    let mut way = Way::new()?;
+    for _ in 0..bench.rounds().min(5) {
+        let mut totals = [0.0; Stage::ALL.len()];
+        for _ in 0..batches {
+            for (total, took) in totals.iter_mut().zip(way.carry()?) {
+                *total += took.as_nanos() as f64 / deltas;
+            }
+        }
+        for (stage, total) in Stage::ALL.iter().zip(totals) {
+            results.add(stage.name(), TIME, "ns", total);
+        }
+        let (sends, takes) = totals.split_at(Stage::Read as usize);
+        results.add(SENDS, TIME, "ns", sends.iter().sum());
+        results.add(TAKES, TIME, "ns", takes.iter().sum());
+    }
+    for (what, of) in [(MEASURED, MESH), (BARE, TCP)] {
+        let rates = results.figure(of, RATE).map(|figure| figure.values.clone()).unwrap_or_default();
+        rates.into_iter().for_each(|rate| results.add(what, TIME, "ns", 1e9 / rate));
+    }
+    let mut rows: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
+    rows.extend([SENDS, TAKES, MEASURED, BARE]);
+    results.table(
+        "The engine, stage by stage",
+        &[TIME],
+        &rows,
+        "One thread, batches of 400 changes over 10,000 sessions. Between two nodes the slower core decides; what it takes longer than its \
+         stages is tasks, wakes, acknowledgements and the session API.",
+    );
     Ok(())
 }
 
