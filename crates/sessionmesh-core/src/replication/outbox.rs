@@ -112,10 +112,8 @@ impl<W> Outbox<W> {
 
     /// A link is up: a new epoch begins.
     pub fn open(&mut self, now: Instant) {
-        self.cut();
-        self.control.clear();
-        self.bulk.clear();
-        self.other_bytes = 0;
+        // The link may replace one that was never seen to end.
+        self.close();
         self.begin_epoch();
         self.open = true;
         self.progress_at = now;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::commit;
 use crate::Instant;
+use crate::membership::PassRole;
 use crate::replication::{Appended, Outbox, Table};
 use crate::session::{Change, Record};
 use mesh::{Mesh, Node, id};
@@ -286,4 +287,16 @@ fn removal_marks_do_not_grow_without_bound() {
     let marks =
         node.table.read(&id(1), |record| record.and_then(Record::live).map(|s| s.attributes().removals()));
     assert_eq!(marks, Some(256));
+}
+
+#[test]
+fn who_waits_for_a_pass_on_a_link_that_is_replaced_waits_for_the_next_of_either_side() {
+    let mut outbox = Outbox::new(4096);
+    outbox.open(Instant::ZERO);
+    outbox.append(&Bytes::from_static(b"frame"), Some("write"), Instant::ZERO);
+    outbox.open(Instant::ZERO);
+    outbox.pass_began(PassRole::Driver);
+    outbox.open(Instant::ZERO);
+    outbox.pass_began(PassRole::Responder);
+    assert_eq!(outbox.pass_done(PassRole::Responder), ["write"]);
 }
