@@ -304,7 +304,9 @@ async fn a_host_with_two_networks_uses_the_one_it_is_told(lan: Lan) {
         node.sees(0).await;
         assert_eq!(node.address, "10.88.0.1:4000");
     }
-    drop(lost);
+    for node in &mut lost.nodes {
+        node.kill().await;
+    }
     let cluster = processes(&lan).start(2).await;
     assert_eq!(cluster.nodes[0].address, "10.77.0.11:4000");
 }

@@ -199,6 +199,10 @@ impl Processes {
 
     /// Starts a node again, on the same ports.
     pub async fn restart(&mut self, index: usize) {
+        // Its port is free only once the process that held it is gone.
+        if self.nodes[index].child.is_some() {
+            let _ = self.nodes[index].ended().await;
+        }
         let node = &self.nodes[index];
         let mut command = self.command(&node.name, node.host);
         command.args(["--http", &node.http, "--bind", &node.address]);
