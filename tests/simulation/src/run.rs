@@ -124,6 +124,7 @@ async fn watch(run: Run, stop: Rc<RefCell<bool>>) {
         tokio::time::sleep(Duration::from_millis(73)).await;
         run.listen();
         resurrection::look(&run);
+        expiry::look(&run);
         memory::look(&run);
     }
 }
@@ -146,6 +147,7 @@ async fn settle(run: &Run) {
         tokio::time::sleep(Duration::from_millis(100)).await;
         run.listen();
         resurrection::look(run);
+        expiry::look(run);
         let lacks = |which| convergence::lacks(run, run.hosts(), which);
         let at_home = lacks(Copies::AtHome);
         // After a long cut some start empty, and join anew.

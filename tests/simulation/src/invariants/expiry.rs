@@ -28,6 +28,43 @@ pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
     });
 }
 
+/// How long an access takes at most to reach those who are connected.
+const REPLICATION: Duration = Duration::from_secs(1);
+
+/// Finds who let a session end that others use: it may be told better before it announces anything, and must not
+/// have done it all the same.
+pub(crate) fn look(run: &Run) {
+    let idle = run.scenario().idle;
+    if !run.scenario().has_short_idle() {
+        return;
+    }
+    let now = run.elapsed();
+    let calm = run.scenario().drop_time * 4 + Duration::from_secs(4);
+    for node in run.nodes() {
+        let mut early = Vec::new();
+        run.history(|history| {
+            node.cluster.for_each_end(|id, end| {
+                let accessed_at = history.session(id).accessed_at;
+                let rested = now.saturating_sub(accessed_at);
+                if end == Some(EndCause::Expired) && rested > REPLICATION && rested < idle {
+                    early.push((*id, accessed_at));
+                }
+            });
+        });
+        // As above.
+        early.retain(|(_, accessed_at)| run.was_quiet_but_for(node.host, calm, *accessed_at));
+        run.history(|history| {
+            for (id, accessed_at) in early {
+                let rested = now.saturating_sub(accessed_at);
+                history.violated(
+                    "expiry",
+                    format_args!("{id:?} is over on {} {rested:?} after an access, not {idle:?}", node.boot),
+                );
+            }
+        });
+    }
+}
+
 /// Users come once more when nothing has happened for long: what they leave ends when it must.
 pub(crate) async fn quiet(run: &Run, random: &mut fastrand::Rng) {
     if !run.scenario().has_short_idle() {
