@@ -317,6 +317,7 @@ impl Control {
         self.publish();
         // Only now: nobody may begin to wait for it any more.
         peer.desert();
+        self.mesh.tell_again(&self.mesh.table.lose_holder(boot, cause == DropCause::Left));
         let stream = peer.outbox(|outbox| outbox.stats());
         add(&self.mesh.counters.outbox_overflows, stream.overflows);
         add(&self.mesh.counters.dropped_frames, stream.dropped_frames);

@@ -72,6 +72,17 @@ impl Mesh {
         }
     }
 
+    /// Ends that this node handed on to members that are lost, all of them: who holds the session now may not know.
+    pub(crate) fn tell_again(&self, ids: &[SessionId]) {
+        for id in ids {
+            self.table.with(id, |slot| {
+                if slot.is_some() {
+                    self.note_arrival(id);
+                }
+            });
+        }
+    }
+
     /// Sends a whole record to its holders; it may go when they have it.
     fn send_stray(&self, id: SessionId) {
         let now = host::now();
@@ -97,7 +108,7 @@ impl Mesh {
                 whole && strays.release(id, host::mono(), rest, |wait| wait.is_everywhere())
             });
             if goes {
-                self.table.depart(id, slot);
+                self.table.depart(id, slot, self.routes.current().view.holders(id));
                 count(&self.counters.strays_dropped);
             }
         });
@@ -109,7 +120,7 @@ impl Mesh {
         self.table.with(id, |slot| {
             let goes = slot.as_ref().is_some_and(|record| !matches!(record, Record::Ended(_)));
             if goes && !self.routes.strays(|strays| strays.is_known(id)) {
-                self.table.depart(id, slot);
+                self.table.depart(id, slot, self.routes.current().view.holders(id));
                 count(&self.counters.strays_dropped);
             }
         });
@@ -136,7 +147,7 @@ impl Mesh {
             let unchanged = |record: &Record| !record.is_partial() && record.digest() == digest;
             let goes = slot.as_ref().is_some_and(unchanged) && !self.routes.current().view.i_hold(id);
             if goes {
-                self.table.depart(id, slot);
+                self.table.depart(id, slot, self.routes.current().view.holders(id));
                 self.routes.strays(|strays| strays.forget(id));
             }
             goes

@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use sessionmesh_core::SessionId;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{End, EndCause, Record};
+use sessionmesh_core::{BootId, SessionId};
 
 use crate::host::{Hashing, TABLE_PARTS};
 
@@ -22,6 +22,14 @@ const SHARDS_PER_PART: usize = 2;
 
 type Part = DashMap<SessionId, Option<Record>, Hashing>;
 
+/// An end that was handed on.
+#[derive(Debug)]
+struct Departed {
+    end: End,
+    /// Who took it. Once all of them were lost nobody else may know it.
+    holders: Vec<BootId>,
+}
+
 /// All records of this node.
 #[derive(Debug)]
 pub(crate) struct SessionTable {
@@ -31,7 +39,7 @@ pub(crate) struct SessionTable {
     ends: AtomicUsize,
     /// Ends of sessions that this node held once and handed on: whatever comes of them again, from a node
     /// that does not know, finds its end. Locked after a shard, never before.
-    departed: Mutex<BTreeMap<SessionId, End>>,
+    departed: Mutex<BTreeMap<SessionId, Departed>>,
     departed_count: AtomicUsize,
 }
 
@@ -48,17 +56,17 @@ impl SessionTable {
         }
     }
 
-    fn departed(&self) -> MutexGuard<'_, BTreeMap<SessionId, End>> {
+    fn departed(&self) -> MutexGuard<'_, BTreeMap<SessionId, Departed>> {
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every holder has a record, and this node need not: it goes, and its end, if it is a final one, is
     /// remembered. May be called in a closure of [`Table::with`].
-    pub(crate) fn depart(&self, id: &SessionId, slot: &mut Option<Record>) {
+    pub(crate) fn depart(&self, id: &SessionId, slot: &mut Option<Record>, holders: Vec<BootId>) {
         let end = slot.take().and_then(|record| record.end());
         if let Some(end) = end.filter(|end| end.cause == EndCause::Destroyed) {
             let mut departed = self.departed();
-            departed.insert(*id, end);
+            departed.insert(*id, Departed { end, holders });
             self.departed_count.store(departed.len(), Ordering::Relaxed);
         }
     }
@@ -66,10 +74,11 @@ impl SessionTable {
     /// Forgets ends that departed, if they are older than this, and the oldest past so many; how many of these.
     pub(crate) fn forget_departed(&self, before_ms: u64, most: usize) -> usize {
         let mut departed = self.departed();
-        departed.retain(|_, end| end.stamp.hlc.millis() >= before_ms);
+        departed.retain(|_, departed| departed.end.stamp.hlc.millis() >= before_ms);
         let excess = departed.len().saturating_sub(most);
         if excess > 0 {
-            let mut ends: Vec<_> = departed.iter().map(|(id, end)| (end.stamp.hlc, *id)).collect();
+            let mut ends: Vec<_> =
+                departed.iter().map(|(id, departed)| (departed.end.stamp.hlc, *id)).collect();
             ends.sort_unstable();
             for (_, id) in ends.into_iter().take(excess) {
                 departed.remove(&id);
@@ -84,7 +93,27 @@ impl SessionTable {
         if self.departed_count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.departed().get(id).copied().map(Record::Ended)
+        self.departed().get(id).map(|departed| Record::Ended(departed.end))
+    }
+
+    /// A member is gone; gives back the ends that departed to nobody who still lives. Who leaves in order hands on
+    /// what it has.
+    pub(crate) fn lose_holder(&self, boot: BootId, left: bool) -> Vec<SessionId> {
+        let mut last = Vec::new();
+        for (id, departed) in self.departed().iter_mut() {
+            if !departed.holders.contains(&boot) {
+                continue;
+            }
+            if left {
+                departed.holders.clear();
+                continue;
+            }
+            departed.holders.retain(|holder| *holder != boot);
+            if departed.holders.is_empty() {
+                last.push(*id);
+            }
+        }
+        last
     }
 
     /// Records of any kind: sessions, ends, parts.
@@ -189,7 +218,7 @@ impl Table for SessionTable {
 
 #[cfg(test)]
 mod tests {
-    use sessionmesh_core::{BootId, Hlc, Stamp};
+    use sessionmesh_core::{Hlc, Stamp};
 
     use super::*;
 
@@ -222,10 +251,16 @@ mod tests {
             announced: true,
         };
         table.with(&id, |slot| *slot = Some(Record::Ended(end)));
-        table.with(&id, |slot| table.depart(&id, slot));
+        let [one, other] = [1, 2].map(|boot| BootId::new(boot).unwrap());
+        table.with(&id, |slot| table.depart(&id, slot, vec![one, other]));
+        assert_eq!(table.lose_holder(one, false), []);
+        assert_eq!(table.lose_holder(one, false), []);
+        assert_eq!(table.lose_holder(other, false), [id]);
         assert_eq!((table.len(), table.read(&id, |record| record.is_some())), (0, false));
         assert!(table.with(&id, |slot| slot.as_ref().and_then(Record::end) == Some(end)));
-        table.with(&id, |slot| table.depart(&id, slot));
+        table.with(&id, |slot| table.depart(&id, slot, vec![one, other]));
+        assert_eq!(table.lose_holder(one, true), []);
+        assert_eq!(table.lose_holder(other, false), [], "who left has handed it on");
         assert_eq!(table.forget_departed(50, 1), 0);
         assert!(table.with(&id, |slot| slot.take().is_some()));
         assert_eq!(table.forget_departed(51, 1), 0);
