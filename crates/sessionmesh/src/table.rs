@@ -3,7 +3,7 @@
 //! Closures only: no guard leaves this file, so no shard lock can outlive a call or be taken twice.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -20,7 +20,16 @@ pub(crate) const LAST_PART: u8 = (TABLE_PARTS - 1) as u8;
 /// Requests come to a part on few threads at once.
 const SHARDS_PER_PART: usize = 2;
 
-type Part = DashMap<SessionId, Option<Record>, Hashing>;
+#[derive(Debug)]
+struct Part {
+    records: DashMap<SessionId, Option<Record>, Hashing>,
+    /// The last look that had begun when a record changed. Written under a shard's lock.
+    changed_in: AtomicU64,
+}
+
+/// A look at the records of a part; each has a greater number than those that began before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look(u64);
 
 /// An end that was handed on.
 #[derive(Debug)]
@@ -34,6 +43,7 @@ struct Departed {
 #[derive(Debug)]
 pub(crate) struct SessionTable {
     parts: Vec<Part>,
+    looks: AtomicU64,
     /// Kept, because counting would lock every shard. The second, of those, are over.
     records: AtomicUsize,
     ends: AtomicUsize,
@@ -46,9 +56,13 @@ pub(crate) struct SessionTable {
 impl SessionTable {
     pub(crate) fn new() -> Self {
         let hasher = Hashing::default();
-        let part = || DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS_PER_PART);
+        let records =
+            || DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher.clone(), SHARDS_PER_PART);
         Self {
-            parts: (0..=LAST_PART).map(|_| part()).collect(),
+            parts: (0..=LAST_PART)
+                .map(|_| Part { records: records(), changed_in: AtomicU64::new(0) })
+                .collect(),
+            looks: AtomicU64::new(0),
             records: AtomicUsize::new(0),
             ends: AtomicUsize::new(0),
             departed: Mutex::default(),
@@ -143,10 +157,11 @@ impl SessionTable {
         self.departed().clear();
         self.departed_count.store(0, Ordering::Relaxed);
         for part in &self.parts {
-            part.retain(|_, slot| {
+            part.records.retain(|_, slot| {
                 self.count(kind(slot), kind(&None));
                 false
             });
+            self.note_change(part);
         }
     }
 
@@ -163,11 +178,28 @@ impl SessionTable {
     }
 
     /// As [`Table::for_each`], of the ids in this part.
-    pub(crate) fn for_each_in(&self, part: u8, mut f: impl FnMut(&SessionId, &Record)) {
-        for entry in self.parts[usize::from(part)].iter() {
+    pub(crate) fn for_each_in(&self, part: u8, mut f: impl FnMut(&SessionId, &Record)) -> Look {
+        let look = Look(self.looks.fetch_add(1, Ordering::Relaxed) + 1);
+        for entry in self.parts[usize::from(part)].records.iter() {
             if let Some(record) = entry.value() {
                 f(entry.key(), record);
             }
+        }
+        look
+    }
+
+    /// Whether no record of a part has changed since a look began.
+    pub(crate) fn is_as_of(&self, part: u8, look: Look) -> bool {
+        self.parts[usize::from(part)].changed_in.load(Ordering::Relaxed) < look.0
+    }
+
+    /// A record of this part is about to change, and its shard is locked. A look that begins later waits for the lock
+    /// and sees the change; one that has seen the shard before is counted here.
+    fn note_change(&self, part: &Part) {
+        let look = self.looks.load(Ordering::Relaxed);
+        // Nearly always so: only the first change after a look writes what all cores read.
+        if part.changed_in.load(Ordering::Relaxed) < look {
+            part.changed_in.fetch_max(look, Ordering::Relaxed);
         }
     }
 }
@@ -179,8 +211,10 @@ fn kind(slot: &Option<Record>) -> (bool, bool) {
 
 impl Table for SessionTable {
     fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Record>) -> R) -> R {
-        match self.part(id).entry(*id) {
+        let part = self.part(id);
+        match part.records.entry(*id) {
             Entry::Occupied(mut entry) => {
+                self.note_change(part);
                 let before = kind(entry.get());
                 let result = f(entry.get_mut());
                 self.count(before, kind(entry.get()));
@@ -191,6 +225,7 @@ impl Table for SessionTable {
             }
             // The entry holds the shard's lock while the closure runs.
             Entry::Vacant(entry) => {
+                self.note_change(part);
                 let mut slot = self.recalled(id);
                 let result = f(&mut slot);
                 if slot.is_some() {
@@ -203,7 +238,7 @@ impl Table for SessionTable {
     }
 
     fn read<R>(&self, id: &SessionId, f: impl FnOnce(Option<&Record>) -> R) -> R {
-        match self.part(id).get(id) {
+        match self.part(id).records.get(id) {
             Some(guard) => f(guard.value().as_ref()),
             None => f(None),
         }
@@ -238,6 +273,23 @@ mod tests {
         assert!(ids.is_sorted() && ids.len() == 255);
         table.clear();
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_look_is_out_of_date_when_a_record_of_its_part_changes() {
+        let table = SessionTable::new();
+        let change = |first: u8| table.with(&SessionId::from_bytes([first; 16]), |_| ());
+        change(0);
+        let looks = [0, LAST_PART].map(|part| (part, table.for_each_in(part, |_, _| ())));
+        let are_right = || looks.map(|(part, look)| table.is_as_of(part, look));
+        assert_eq!(are_right(), [true, true]);
+        change(255);
+        assert_eq!(are_right(), [true, false]);
+        let during = table.for_each_in(0, |_, _| ());
+        table.with(&SessionId::from_bytes([255; 16]), |_| ());
+        assert!(table.is_as_of(0, during) && !table.is_as_of(LAST_PART, looks[1].1));
+        table.clear();
+        assert_eq!(are_right(), [false, false]);
     }
 
     #[test]

@@ -76,7 +76,10 @@ pub(crate) struct Session {
     pub(crate) over_since: Option<Duration>,
     /// Boots that have told that it is over.
     pub(crate) told_over: BTreeSet<BootId>,
-    /// A node that had been cut off for longer than the horizon brought it back.
+    /// When the first of them did.
+    pub(crate) told_at: Option<Duration>,
+    /// A node that was cut off for longer than the horizon from one that knew its end has it, or brought it back: what
+    /// comes of it when they meet is not promised.
     pub(crate) outlived_horizon: bool,
     /// The last request that found it, by virtual time.
     pub(crate) accessed_at: Duration,

@@ -2,14 +2,15 @@
 //! a delta.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::{LinkId, PassDone, PassRole};
-use sessionmesh_core::placement::View;
-use sessionmesh_core::replication::pass::{PassDriver, PassResponder, Summary, SummaryBuilder};
+use sessionmesh_core::placement::{Share, View};
+use sessionmesh_core::replication::pass::{Entry, PartSum, PassDriver, PassResponder, Summary};
+use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
+use sessionmesh_core::{BootId, SessionId};
 use tokio::sync::mpsc;
 
 use crate::control::Input;
@@ -18,8 +19,9 @@ use crate::host;
 use crate::mesh::Mesh;
 use crate::pace::Pace;
 use crate::peer::Peer;
+use crate::routes::RouteTable;
 use crate::stats::{add, count};
-use crate::table::LAST_PART;
+use crate::table::{LAST_PART, Look};
 
 /// A pass without any progress for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +44,16 @@ pub(crate) async fn run(
     link: LinkId,
     mut inputs: mpsc::Receiver<SyncInput>,
 ) {
-    let mut sync = Sync { mesh, peer, link, next: 0, driving: None, answering: None, pace: Pace::default() };
+    let mut sync = Sync {
+        mesh,
+        peer,
+        link,
+        next: 0,
+        driving: None,
+        answering: None,
+        sums: Sums::default(),
+        pace: Pace::default(),
+    };
     loop {
         let waited = if sync.driving.is_some() { PATIENCE } else { Duration::MAX };
         let input = tokio::time::timeout(waited, inputs.recv()).await;
@@ -72,7 +83,26 @@ struct Sync {
     next: u64,
     driving: Option<Pass<PassDriver>>,
     answering: Option<Pass<PassResponder>>,
+    sums: Sums,
     pace: Pace,
+}
+
+/// What passes with the member have summed up: parts that did not change since are not looked at again.
+#[derive(Default)]
+struct Sums {
+    /// Who held what then.
+    routes: Weak<RouteTable>,
+    parts: Vec<Option<(Look, PartSum)>>,
+}
+
+impl Sums {
+    fn start(&mut self, routes: &Arc<RouteTable>) {
+        if !std::ptr::eq(self.routes.as_ptr(), Arc::as_ptr(routes)) {
+            self.routes = Arc::downgrade(routes);
+            self.parts.clear();
+            self.parts.resize(usize::from(LAST_PART) + 1, None);
+        }
+    }
 }
 
 struct Pass<P> {
@@ -115,6 +145,26 @@ impl<'a> Arrivals<'a> {
     }
 }
 
+/// Shows the records of a part that two nodes compare, and what they have to do with each. Whether all were shown:
+/// what is nobody else's business now may become so, and its record does not change then.
+fn share_part(
+    mesh: &Mesh,
+    view: &View,
+    other: BootId,
+    part: u8,
+    mut f: impl FnMut(&SessionId, &Record, Share),
+) -> (Look, bool) {
+    let mut all = true;
+    let look = mesh.table.for_each_in(part, |id, record| {
+        if matches!(record, Record::Ended(_)) && mesh.unknown_ends().contains_key(id) {
+            all = false;
+        } else if !record.is_partial() {
+            f(id, record, view.share(id, other));
+        }
+    });
+    (look, all)
+}
+
 /// However the link ends, nobody waits for a pass that will not be.
 impl Drop for Sync {
     fn drop(&mut self) {
@@ -127,25 +177,42 @@ impl Drop for Sync {
 impl Sync {
     /// Sums up what is here for the member.
     async fn summary(&mut self) -> (View, Summary) {
-        let mesh = &self.mesh;
-        let view = mesh.routes.current().view.clone();
-        let is_unknown_end = mesh.is_unknown_end();
-        let mut summary = SummaryBuilder::default();
+        let routes = self.mesh.routes.kept();
+        let (mesh, view, boot) = (self.mesh.clone(), routes.view.clone(), self.peer.boot);
+        self.sums.start(&routes);
         let started = host::mono();
-        for part in 0..=LAST_PART {
+        let mut parts = Vec::with_capacity(self.sums.parts.len());
+        for (part, kept) in (0..=LAST_PART).zip(&mut self.sums.parts) {
+            if let Some((_, sum)) = kept.as_ref().filter(|(look, _)| mesh.table.is_as_of(part, *look)) {
+                parts.push(sum.clone());
+                continue;
+            }
             let begun = host::mono();
-            mesh.table.for_each_in(part, |id, record| {
-                if !record.is_partial() && !is_unknown_end(id, record) {
-                    summary.add(id, record, view.share(id, self.peer.boot));
-                }
-            });
+            let mut sum = PartSum::default();
+            let (look, whole) =
+                share_part(&mesh, &view, boot, part, |id, record, share| sum.add(id, record, share));
+            *kept = whole.then(|| (look, sum.clone()));
+            parts.push(sum);
             if host::mono() - started < LONG_SUMMARY {
-                self.pace.rest(mesh, host::mono() - begun).await;
+                self.pace.rest(&mesh, host::mono() - begun).await;
             } else {
                 tokio::task::yield_now().await;
             }
         }
-        (view, summary.finish())
+        let list = {
+            let view = view.clone();
+            move |part: usize| {
+                let mut entries: Vec<Entry> = Vec::new();
+                let part = u8::try_from(part).unwrap_or(LAST_PART);
+                share_part(&mesh, &view, boot, part, |id, record, share| {
+                    if share == Share::Both {
+                        entries.push((*id, record.digest()));
+                    }
+                });
+                entries
+            }
+        };
+        (view, Summary::new(parts, list))
     }
 
     fn view(&self) -> u64 {

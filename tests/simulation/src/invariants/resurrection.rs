@@ -14,20 +14,36 @@ pub(crate) fn look(run: &Run) {
     let nodes = run.nodes();
     // Past the horizon a logout of what only nodes beyond the cut know is not promised to last.
     let long_cuts = run.scenario().has_short_horizon();
+    let now = run.elapsed();
     run.history(|history| {
         let mut back = Vec::new();
+        let mut live = Vec::new();
         for node in &nodes {
             node.cluster.for_each_end(|id, end| {
                 let session = history.session(id);
                 match end {
                     Some(EndCause::Destroyed) if long_cuts && node.cluster.is_unknown_end(id) => {}
-                    Some(EndCause::Destroyed) => _ = session.told_over.insert(node.boot),
+                    Some(EndCause::Destroyed) => {
+                        session.told_over.insert(node.boot);
+                        session.told_at.get_or_insert(now);
+                    }
                     None if session.told_over.contains(&node.boot) && !session.outlived_horizon => {
                         back.push((*id, node.boot));
+                    }
+                    None if long_cuts
+                        && session.told_at.is_some_and(|at| at + run.scenario().horizon < now) =>
+                    {
+                        live.push((*id, node.boot));
                     }
                     _ => {}
                 }
             });
+        }
+        for (id, boot) in live {
+            let session = history.session(&id);
+            let knows = |node: &Node| session.told_over.contains(&node.boot);
+            session.outlived_horizon |=
+                nodes.iter().any(|node| knows(node) && !run.have_met(node.boot, boot));
         }
         for (id, boot) in back {
             // Who has never met one that knew of the end was cut off from it for as long as it lives.

@@ -2,10 +2,11 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use super::responder::{apply, approximate_bytes, is_over, lacked};
-use super::summary::Summary;
-use super::{BATCH_BYTES, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
+use super::summary::{Entry, Summary};
+use super::{BATCH_BYTES, EXPANDED_PER_REQUEST, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate, Version};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, PrefixSums, ReplyStep};
@@ -55,6 +56,8 @@ pub struct PassDriver {
     list: VecDeque<Prefix>,
     ranges: VecDeque<(Prefix, Option<SessionId>)>,
     wants: VecDeque<SessionId>,
+    /// Below which the other side has nothing.
+    absent: VecDeque<Prefix>,
     /// What the other side did not list and may have all the same: it sees other members.
     offers: VecDeque<(SessionId, u64)>,
     views_differ: bool,
@@ -72,7 +75,7 @@ pub struct PassDriver {
 impl PassDriver {
     /// From a summary made after the stream to the other side was opened.
     pub fn new(summary: Summary) -> Self {
-        let stats = PassStats { compared: summary.len() as u64, ..PassStats::default() };
+        let stats = PassStats { compared: summary.len(), ..PassStats::default() };
         Self {
             summary,
             opened: false,
@@ -82,6 +85,7 @@ impl PassDriver {
             list: VecDeque::new(),
             ranges: VecDeque::new(),
             wants: VecDeque::new(),
+            absent: VecDeque::new(),
             offers: VecDeque::new(),
             views_differ: false,
             offered: 0,
@@ -145,6 +149,10 @@ impl PassDriver {
             let wants = ids.iter().map(|id| PassWant { version: held(id), id: *id }).collect();
             return Some((PassStep::Pull(wants), Asked::Records(ids)));
         }
+        while self.offers.is_empty() && self.pushes.is_empty() {
+            let Some(prefix) = self.absent.pop_front() else { break };
+            self.list_absent(prefix);
+        }
         if !self.offers.is_empty() {
             let count = self.offers.len().min(STRAYS_PER_STEP);
             let mut batch: Vec<(SessionId, u64)> = self.offers.drain(..count).collect();
@@ -166,7 +174,7 @@ impl PassDriver {
             return Some((PassStep::Push(records), Asked::Pushed));
         }
         if !self.expand.is_empty() {
-            let count = self.expand.len().min(PREFIXES_PER_REQUEST);
+            let count = self.expand.len().min(EXPANDED_PER_REQUEST);
             let prefixes: Vec<Prefix> = self.expand.drain(..count).collect();
             return Some((PassStep::Expand(prefixes.clone()), Asked::Sums(prefixes)));
         }
@@ -302,11 +310,8 @@ impl PassDriver {
             if is_same || digit == 7 && mutated!(PassSkipsRange) {
                 continue;
             }
-            if *their_count == 0 && self.views_differ {
-                self.offers.extend(self.summary.below(child));
-            } else if *their_count == 0 {
-                self.stats.differed += my_count;
-                self.pushes.extend(self.summary.below(child).iter().map(|(id, _)| (*id, None)));
+            if *their_count == 0 {
+                self.absent.push_back(child);
             } else if my_count == 0 && !self.views_differ {
                 self.ranges.push_back((child, None));
             } else if my_count.max(*their_count) <= LISTED || child.depth == Prefix::MAX_DEPTH {
@@ -317,20 +322,40 @@ impl PassDriver {
         }
     }
 
+    /// What is below a prefix goes to the other side, which has nothing there: one part at a time, so that not all of
+    /// them are listed at once.
+    fn list_absent(&mut self, prefix: Prefix) {
+        if prefix.depth < self.summary.depth() {
+            let children = (0..16).filter_map(|digit| prefix.child(digit));
+            self.absent.extend(children);
+            return;
+        }
+        for entry in self.summary.below(prefix).to_vec() {
+            self.give(entry);
+        }
+    }
+
+    /// The other side lacks it, or, if it sees other members, perhaps.
+    fn give(&mut self, entry: Entry) {
+        if self.views_differ {
+            self.offers.push_back(entry);
+        } else {
+            self.stats.differed += 1;
+            self.pushes.push_back((entry.0, None));
+        }
+    }
+
     /// The other side's records below some prefixes, against those here.
     fn match_up(&mut self, prefixes: &[Prefix], entries: Vec<(SessionId, u64)>, table: &impl Table) {
         let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
         for prefix in prefixes {
-            for (id, digest) in self.summary.below(*prefix) {
-                if theirs.contains_key(id) {
-                    continue;
-                }
-                if self.views_differ {
-                    self.offers.push_back((*id, *digest));
-                } else {
-                    self.stats.differed += 1;
-                    self.pushes.push_back((*id, None));
-                }
+            let mut absent = Vec::new();
+            self.summary.visit(*prefix, None, |entry| {
+                absent.extend((!theirs.contains_key(&entry.0)).then_some(entry));
+                ControlFlow::Continue(())
+            });
+            for entry in absent {
+                self.give(entry);
             }
         }
         for (id, digest) in theirs {

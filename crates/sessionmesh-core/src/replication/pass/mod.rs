@@ -15,12 +15,14 @@ mod summary;
 
 pub use driver::{PassDriver, PassStats};
 pub use responder::PassResponder;
-pub use summary::{Summary, SummaryBuilder};
+pub use summary::{Entry, PartSum, Summary};
 
 /// About how many bytes of records travel in one message.
 const BATCH_BYTES: usize = 64 << 10;
 /// Sums or lists asked for in one request.
 const PREFIXES_PER_REQUEST: usize = 64;
+/// Sums asked for in one request by this version: to each the other side may have to list a part of its records first.
+const EXPANDED_PER_REQUEST: usize = 16;
 /// Strays named in one message.
 const STRAYS_PER_STEP: usize = 1_024;
 /// A prefix with at most so many records is listed, not summed further.

@@ -1,6 +1,7 @@
 //! The side of a pass that answers.
 
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use super::summary::Summary;
 use super::{BATCH_BYTES, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
@@ -31,7 +32,7 @@ impl PassResponder {
     /// # Errors
     /// The peer asks for more than any correct one.
     pub fn handle(
-        &self,
+        &mut self,
         step: PassStep,
         table: &impl Table,
         clock: &HybridClock,
@@ -50,9 +51,14 @@ impl PassResponder {
             }
             PassStep::List(prefixes) => {
                 few(&prefixes)?;
-                ReplyStep::Listing(
-                    prefixes.into_iter().flat_map(|prefix| self.summary.below(prefix)).copied().collect(),
-                )
+                let mut entries = Vec::new();
+                for prefix in prefixes {
+                    self.summary.visit(prefix, None, |entry| {
+                        entries.push(entry);
+                        ControlFlow::Continue(())
+                    });
+                }
+                ReplyStep::Listing(entries)
             }
             PassStep::Pull(wants) => self.pull(&wants, table, now),
             PassStep::Range(prefix, after) => self.range(prefix, after, table, now),
@@ -103,21 +109,22 @@ impl PassResponder {
         ReplyStep::Records(records, None)
     }
 
-    fn range(&self, prefix: Prefix, after: Option<SessionId>, table: &impl Table, now: Now) -> ReplyStep {
-        let below = self.summary.below(prefix);
-        let start = after.map_or(0, |after| below.partition_point(|entry| entry.0 <= after));
+    fn range(&mut self, prefix: Prefix, after: Option<SessionId>, table: &impl Table, now: Now) -> ReplyStep {
         let mut bytes = 0;
         let mut records = Vec::new();
-        for (id, _) in below.get(start..).unwrap_or_default() {
-            if let Some(update) = table.read(id, |record| record?.update(*id, None, now.mono)) {
+        let mut broke_off = None;
+        self.summary.visit(prefix, after, |(id, _)| {
+            if let Some(update) = table.read(&id, |record| record?.update(id, None, now.mono)) {
                 bytes += approximate_bytes(&update);
                 records.push(update);
             }
-            if bytes >= BATCH_BYTES {
-                return ReplyStep::Records(records, Some(*id));
+            if bytes < BATCH_BYTES {
+                return ControlFlow::Continue(());
             }
-        }
-        ReplyStep::Records(records, None)
+            broke_off = Some(id);
+            ControlFlow::Break(())
+        });
+        ReplyStep::Records(records, broke_off)
     }
 }
 

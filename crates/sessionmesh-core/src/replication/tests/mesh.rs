@@ -269,7 +269,7 @@ impl Mesh {
         };
         driver.streams[&responder.boot].outbox.borrow_mut().pass_began(PassRole::Driver);
         let mut pass = PassDriver::new(summary(driver, responder));
-        let answers = PassResponder::new(summary(responder, driver));
+        let mut answers = PassResponder::new(summary(responder, driver));
         let mut bytes = 0;
         let mut replies = VecDeque::new();
         while !pass.is_done() {

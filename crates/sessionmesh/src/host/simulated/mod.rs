@@ -32,7 +32,7 @@ pub(crate) use stream::{TcpListener, TcpStream};
 pub use world::{Host, HostId, World};
 
 /// Few: a simulated node has few sessions.
-pub(crate) const TABLE_PARTS: usize = 4;
+pub(crate) const TABLE_PARTS: usize = 16;
 
 /// Little: a thread has many connections, and frames are to come in parts.
 pub(crate) const READ_BYTES: usize = 4 << 10;
