@@ -1,8 +1,8 @@
 //! The sweep: lets idle sessions end, announces ends, forgets what nobody asks about any more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sessionmesh_core::replication::{Table, commit};
@@ -13,10 +13,15 @@ use crate::ack::AckWait;
 use crate::events::fault;
 use crate::host;
 use crate::mesh::Mesh;
+use crate::routes::RouteTable;
 use crate::stats::{add, count};
+use crate::table::{LAST_PART, Look};
 
 /// Parts of sessions asked for in one sweep.
 const MAX_COMPLETED: usize = 64;
+
+/// A part is looked at now and then whatever was found before.
+const MOST_QUIET: Duration = Duration::from_secs(600);
 
 /// What one look at all records found to do.
 #[derive(Default)]
@@ -59,8 +64,32 @@ impl Proposed {
     }
 }
 
+/// A part of the table in which there is nothing to do before a moment, as long as no record of it and no holder
+/// changes.
+#[derive(Debug)]
+struct Quiet {
+    look: Look,
+    routes: Weak<RouteTable>,
+    until: Instant,
+}
+
+impl Quiet {
+    fn lasts(&self, mesh: &Mesh, part: u8, routes: &Arc<RouteTable>, mono: Instant) -> bool {
+        mono < self.until
+            && std::ptr::eq(self.routes.as_ptr(), Arc::as_ptr(routes))
+            && mesh.table.is_as_of(part, self.look)
+    }
+}
+
+/// What one sweep leaves to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    proposed: Proposed,
+    quiet: BTreeMap<u8, Quiet>,
+}
+
 pub(crate) async fn watch(mesh: Arc<Mesh>) {
-    let mut proposed = Proposed::default();
+    let mut kept = Kept::default();
     let mut stop = mesh.stop.subscribe();
     let pause = (mesh.config.idle / 20).clamp(Duration::from_millis(50), Duration::from_secs(5));
     loop {
@@ -73,10 +102,10 @@ pub(crate) async fn watch(mesh: Arc<Mesh>) {
             continue;
         }
         let looking = mesh.clone();
-        let mut theirs = std::mem::take(&mut proposed);
+        let mut theirs = std::mem::take(&mut kept);
         match host::blocking(move || (sweep(&looking, &mut theirs), theirs)).await {
             Ok((partial, theirs)) => {
-                proposed = theirs;
+                kept = theirs;
                 for id in partial {
                     complete(&mesh, id).await;
                 }
@@ -97,7 +126,7 @@ fn grace(mesh: &Mesh) -> Duration {
 }
 
 /// Gives back the sessions of which only part is here.
-fn sweep(mesh: &Mesh, proposed: &mut Proposed) -> Vec<SessionId> {
+fn sweep(mesh: &Mesh, kept: &mut Kept) -> Vec<SessionId> {
     let (mono, grace) = (host::mono(), grace(mesh));
     let routes = mesh.routes.current();
     let view = &routes.view;
@@ -113,43 +142,61 @@ fn sweep(mesh: &Mesh, proposed: &mut Proposed) -> Vec<SessionId> {
         0
     };
     let mut found = Found::default();
-    mesh.table.for_each(|id, record| match record {
-        Record::Held(state) if state.is_partial() => found.partial.push(*id),
-        Record::Held(state) => match state.idle_end() {
-            None => {
-                let over = mono >= state.ends_at(mesh.config.idle) + grace || state.is_past_deadline(mono);
-                // Past all patience any holder may end it: the end is the same.
-                let first = || {
-                    view.am_first(id)
-                        || view.i_hold(id) && mesh.is_overdue(state.ends_at(mesh.config.idle), mono)
-                };
-                // One that has not held it all the time does not know the last access.
-                if over && first() && view.may_serve(id) {
-                    found.overdue.push(*id);
-                } else if state.has_outworn(forget_before, removals, is_member) {
-                    found.outworn.push(*id);
-                }
+    for part in 0..=LAST_PART {
+        if kept.quiet.get(&part).is_some_and(|quiet| quiet.lasts(mesh, part, &routes, mono)) {
+            continue;
+        }
+        // The first end by idleness; `None` if there may be something else to do any time.
+        let mut until = Some(mono + MOST_QUIET);
+        let look = mesh.table.for_each_in(part, |id, record| match record {
+            Record::Held(state) if state.is_partial() => {
+                until = None;
+                found.partial.push(*id);
             }
-            Some(end) => {
-                if !end.announced && view.am_first(id) {
+            Record::Held(state) => match state.idle_end() {
+                None => {
+                    let ends_at = state.ends_at(mesh.config.idle);
+                    let over = mono >= ends_at + grace || state.is_past_deadline(mono);
+                    // Past all patience any holder may end it: the end is the same.
+                    let first = || view.am_first(id) || view.i_hold(id) && mesh.is_overdue(ends_at, mono);
+                    // One that has not held it all the time does not know the last access.
+                    if over && first() && view.may_serve(id) {
+                        found.overdue.push(*id);
+                    } else if state.has_outworn(forget_before, removals, is_member) {
+                        found.outworn.push(*id);
+                    }
+                    until = until.filter(|_| !state.has_outworn(u64::MAX, 0, is_member));
+                    until = until.map(|until| until.min(ends_at));
+                }
+                Some(end) => {
+                    until = None;
+                    if !end.announced && view.am_first(id) {
+                        found.unannounced.push(*id);
+                    }
+                    if mono >= state.ends_at(mesh.config.idle) + compact_after(mesh) {
+                        found.outworn.push(*id);
+                    }
+                }
+            },
+            Record::Ended(end) => {
+                until = None;
+                if end.stamp.hlc.millis() < forget_before {
+                    found.outworn.push(*id);
+                } else if !end.announced && view.am_first(id) {
                     found.unannounced.push(*id);
                 }
-                if mono >= state.ends_at(mesh.config.idle) + compact_after(mesh) {
-                    found.outworn.push(*id);
-                }
+                found.ends.push((end.stamp.hlc, *id));
             }
-        },
-        Record::Ended(end) => {
-            if end.stamp.hlc.millis() < forget_before {
-                found.outworn.push(*id);
-            } else if !end.announced && view.am_first(id) {
-                found.unannounced.push(*id);
+        });
+        match until {
+            Some(until) => {
+                kept.quiet.insert(part, Quiet { look, routes: Arc::downgrade(&routes), until });
             }
-            found.ends.push((end.stamp.hlc, *id));
+            None => _ = kept.quiet.remove(&part),
         }
-    });
+    }
     let partial = found.partial.iter().take(MAX_COMPLETED).copied().collect();
-    act(mesh, found, proposed, forget_before, mono);
+    act(mesh, found, &mut kept.proposed, forget_before, mono);
     let excess = mesh.table.forget_departed(forget_before, mesh.config.max_ends);
     forgot_ends(mesh, excess);
     forget_unknown_ends(mesh, mono);
