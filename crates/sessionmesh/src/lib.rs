@@ -47,6 +47,7 @@ mod security;
 mod sessions;
 mod stats;
 mod strays;
+mod sums;
 mod table;
 
 pub use bytes::Bytes;

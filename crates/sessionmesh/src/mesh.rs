@@ -21,6 +21,7 @@ use crate::host;
 use crate::routes::Routes;
 use crate::security::{Credentials, Opening};
 use crate::stats::{Counters, PeerStats, Placement, Stats, count};
+use crate::sums::Sums;
 use crate::table::SessionTable;
 
 /// Where a node is in its life, for those who wait for it.
@@ -71,6 +72,7 @@ pub(crate) struct Mesh {
     former: Mutex<VecDeque<BootId>>,
     /// Ends of ids that nobody knew while a member was missed: kept and told as any end, so bounded.
     doubtful_ends: Mutex<BTreeMap<SessionId, Instant>>,
+    sums: Mutex<Sums>,
 }
 
 impl Mesh {
@@ -103,6 +105,7 @@ impl Mesh {
             unknown_ends: Mutex::default(),
             former: Mutex::default(),
             doubtful_ends: Mutex::default(),
+            sums: Mutex::default(),
             config,
             me,
         }
@@ -212,6 +215,11 @@ impl Mesh {
 
     pub(crate) fn unknown_ends(&self) -> MutexGuard<'_, BTreeMap<SessionId, Instant>> {
         self.unknown_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not to be held while a session's lock is taken.
+    pub(crate) fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A member is gone.

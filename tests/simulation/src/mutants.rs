@@ -7,7 +7,7 @@ use sessionmesh::simulation::{Mutant, choose};
 use crate::band::Band;
 
 /// Each is found within so many seeds.
-const MOST_SEEDS: u64 = 4_000;
+const MOST_SEEDS: u64 = 8_000;
 
 /// Plays each mutant until an invariant is violated, and prints how long that took.
 pub(crate) fn report(jobs: usize, only: Option<&str>) -> ExitCode {

@@ -2,7 +2,7 @@
 //! a delta.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{LinkId, PassDone, PassRole};
@@ -19,7 +19,6 @@ use crate::host;
 use crate::mesh::Mesh;
 use crate::pace::Pace;
 use crate::peer::Peer;
-use crate::routes::RouteTable;
 use crate::stats::{add, count};
 use crate::table::{LAST_PART, Look};
 
@@ -44,16 +43,7 @@ pub(crate) async fn run(
     link: LinkId,
     mut inputs: mpsc::Receiver<SyncInput>,
 ) {
-    let mut sync = Sync {
-        mesh,
-        peer,
-        link,
-        next: 0,
-        driving: None,
-        answering: None,
-        sums: Sums::default(),
-        pace: Pace::default(),
-    };
+    let mut sync = Sync { mesh, peer, link, next: 0, driving: None, answering: None, pace: Pace::default() };
     loop {
         let waited = if sync.driving.is_some() { PATIENCE } else { Duration::MAX };
         let input = tokio::time::timeout(waited, inputs.recv()).await;
@@ -83,26 +73,7 @@ struct Sync {
     next: u64,
     driving: Option<Pass<PassDriver>>,
     answering: Option<Pass<PassResponder>>,
-    sums: Sums,
     pace: Pace,
-}
-
-/// What passes with the member have summed up: parts that did not change since are not looked at again.
-#[derive(Default)]
-struct Sums {
-    /// Who held what then.
-    routes: Weak<RouteTable>,
-    parts: Vec<Option<(Look, PartSum)>>,
-}
-
-impl Sums {
-    fn start(&mut self, routes: &Arc<RouteTable>) {
-        if !std::ptr::eq(self.routes.as_ptr(), Arc::as_ptr(routes)) {
-            self.routes = Arc::downgrade(routes);
-            self.parts.clear();
-            self.parts.resize(usize::from(LAST_PART) + 1, None);
-        }
-    }
 }
 
 struct Pass<P> {
@@ -179,19 +150,21 @@ impl Sync {
     async fn summary(&mut self) -> (View, Summary) {
         let routes = self.mesh.routes.kept();
         let (mesh, view, boot) = (self.mesh.clone(), routes.view.clone(), self.peer.boot);
-        self.sums.start(&routes);
         let started = host::mono();
-        let mut parts = Vec::with_capacity(self.sums.parts.len());
-        for (part, kept) in (0..=LAST_PART).zip(&mut self.sums.parts) {
-            if let Some((_, sum)) = kept.as_ref().filter(|(look, _)| mesh.table.is_as_of(part, *look)) {
-                parts.push(sum.clone());
+        let mut parts = Vec::with_capacity(usize::from(LAST_PART) + 1);
+        for part in 0..=LAST_PART {
+            let kept = mesh.sums().get(&routes, boot, part);
+            if let Some((_, sum)) = kept.filter(|(look, _)| mesh.table.is_as_of(part, *look)) {
+                parts.push(sum);
                 continue;
             }
             let begun = host::mono();
             let mut sum = PartSum::default();
             let (look, whole) =
                 share_part(&mesh, &view, boot, part, |id, record, share| sum.add(id, record, share));
-            *kept = whole.then(|| (look, sum.clone()));
+            if whole {
+                mesh.sums().put(&routes, boot, part, look, sum.clone());
+            }
             parts.push(sum);
             if host::mono() - started < LONG_SUMMARY {
                 self.pace.rest(&mesh, host::mono() - begun).await;
