@@ -4,12 +4,16 @@
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
 /// In the order in which they were found.
-pub(crate) const KEPT: [(u64, &str); 15] = [
+pub(crate) const KEPT: [(u64, &str); 17] = [
     (
         16_400,
         "a visitor wrote on over an older copy when all who had its writes were dead (guarantees.md says so)",
     ),
     (19_350, "an end was announced by two, each the first holder in the moment when a node joined"),
+    (
+        21_627,
+        "who waited for a pass on a link that was replaced waited for ever, and a visitor's copy stayed",
+    ),
     (
         25_087,
         "one that slept was taken for one beyond a cut, because it still missed whom the other had forgotten",
@@ -25,6 +29,7 @@ pub(crate) const KEPT: [(u64, &str); 15] = [
     ),
     (53_022, "a holder that had not compared yet denied a session that was on its way to it"),
     (54_494, "one that slept past the horizon while it joined brought back what it had been given before"),
+    (54_897, "all who knew an end were lost at once, and who had handed it on to them did not tell it again"),
     (
         57_786,
         "a visitor that knew of a logout dropped the end in the moment in which all holders that knew it died",
