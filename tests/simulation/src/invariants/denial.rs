@@ -19,10 +19,14 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
     if nodes.iter().any(returns) {
         return Vec::new();
     }
+    // What came through one that joins both sides of a cut, and not to its holders yet: they hear of it in a moment.
+    let is_beyond = |boot: BootId| !view.contains(&boot) && nodes.iter().any(|node| node.boot == boot);
+    let has_come = |copy: &Copy| !copy.belongs && copy.version.entries().all(|(boot, _)| is_beyond(boot));
     let witnesses = nodes.iter().filter(|other| {
         // What a visitor has may be gone at any time; who is cut off from those who use it may let it expire.
-        let stays =
-            |copy: &Copy| is_live(copy) && !copy.idle_visit && copy.remaining > run.scenario().idle / 5;
+        let stays = |copy: &Copy| {
+            is_live(copy) && !copy.idle_visit && !has_come(copy) && copy.remaining > run.scenario().idle / 5
+        };
         other.cluster.copy_of(id).is_some_and(|copy| stays(&copy))
             && !other.paused
             && other.cluster.inspect().serving
