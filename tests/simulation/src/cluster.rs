@@ -190,7 +190,7 @@ impl Run {
         self.nodes().iter().any(|node| node.paused) || self.is_any_cable_disturbed()
     }
 
-    fn is_any_cable_disturbed(&self) -> bool {
+    pub(crate) fn is_any_cable_disturbed(&self) -> bool {
         let hosts = 0..self.hosts();
         let mut pairs = hosts.clone().flat_map(|from| hosts.clone().map(move |to| (from, to)));
         pairs.any(|(from, to)| {

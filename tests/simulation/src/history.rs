@@ -94,6 +94,11 @@ impl Session {
         self.accessed_at = self.accessed_at.max(at);
     }
 
+    /// Whether no node may have it.
+    pub(crate) fn must_be_over(&self) -> bool {
+        self.over && !self.outlived_horizon
+    }
+
     fn forgive(&mut self, id: &SessionId, live: &[Node]) -> usize {
         let promised = |write: &&mut Write| write.outcome == (Outcome::Done { promised: true });
         let mut promises: Vec<&mut Write> = self.writes.values_mut().filter(promised).collect();

@@ -20,7 +20,11 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
         return Vec::new();
     }
     // What came through one that joins both sides of a cut, and not to its holders yet: they hear of it in a moment.
-    let is_beyond = |boot: BootId| !view.contains(&boot) && nodes.iter().any(|node| node.boot == boot);
+    // It may be dead by then.
+    let is_beyond = |boot: BootId| {
+        let runs = || nodes.iter().any(|node| node.boot == boot);
+        !view.contains(&boot) && (run.is_any_cable_disturbed() || runs())
+    };
     let has_come = |copy: &Copy| !copy.belongs && copy.version.entries().all(|(boot, _)| is_beyond(boot));
     let witnesses = nodes.iter().filter(|other| {
         // What a visitor has may be gone at any time; who is cut off from those who use it may let it expire.

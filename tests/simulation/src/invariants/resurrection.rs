@@ -71,7 +71,7 @@ pub(crate) fn read(run: &Run, id: &SessionId, boot: BootId, asked_at: Duration) 
     // Whoever holds it has heard by then, and one who does not asks them.
     let over = run.history(|history| {
         let session = history.session(id);
-        session.over && session.over_since.is_some_and(|since| since + REPLICATION < asked_at)
+        session.must_be_over() && session.over_since.is_some_and(|since| since + REPLICATION < asked_at)
     });
     if over && !run.is_troubled() {
         run.history(|history| {
@@ -107,7 +107,7 @@ pub(crate) fn at_the_end(run: &Run) {
         for node in &nodes {
             node.cluster.for_each_copy(|id, copy| {
                 // A visitor's copy goes when it has rested, and serves nobody.
-                if copy.belongs && copy.end.is_none() && history.session(id).over {
+                if copy.belongs && copy.end.is_none() && history.session(id).must_be_over() {
                     back.push((*id, node.boot));
                 }
             });
