@@ -37,6 +37,8 @@ pub(crate) enum Input {
         link: LinkId,
         hello: Hello,
         dialed: Option<(SocketAddr, u64)>,
+        /// The state in this node's own.
+        said: MemberState,
         verdict: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Both sides admitted each other.
@@ -163,9 +165,9 @@ impl Control {
                 self.next_link += 1;
                 let _ = answer.send((self.next_link, node.hello()));
             }
-            Input::Hello { link, hello, dialed, verdict } => {
+            Input::Hello { link, hello, dialed, said, verdict } => {
                 self.verdicts.insert(link, verdict);
-                node.handle_hello(link, hello, dialed, now);
+                node.handle_hello(link, hello, dialed, said, now);
             }
             Input::LinkUp { link, attach } => {
                 self.attaching.insert(link, attach);

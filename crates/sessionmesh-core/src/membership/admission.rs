@@ -18,6 +18,8 @@ pub(super) struct Candidate {
     pub(super) hello: Hello,
     pub(super) rank: LinkRank,
     pub(super) dialed: Option<SocketAddr>,
+    /// What this node's Hello on that connection said of itself.
+    pub(super) said: MemberState,
 }
 
 /// A joiner whose name a silent member may still hold.
@@ -40,12 +42,13 @@ enum Judgement {
 
 impl Node {
     /// The other side of a connection said who it is. `dialed`: where this node connected to, and
-    /// with which Hello; `None` if the other side did.
+    /// with which Hello; `None` if the other side did. `said`: the state in the Hello of this node there.
     pub fn handle_hello(
         &mut self,
         link: LinkId,
         hello: Hello,
         dialed: Option<(SocketAddr, u64)>,
+        said: MemberState,
         now: Instant,
     ) {
         let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
@@ -54,7 +57,7 @@ impl Node {
             dialed_by_lower: dialer == self.me.boot.min(hello.boot),
             dial: dialed.map_or(hello.dial, |(_, dial)| dial),
         };
-        let candidate = Candidate { rank, dialed: dialed.map(|(address, _)| address), hello };
+        let candidate = Candidate { rank, dialed: dialed.map(|(address, _)| address), said, hello };
         let judgement = match self.judge_cut(&candidate.hello, now) {
             Some(refusal) => Judgement::Refuse(refusal),
             None => self.judge(&candidate),
@@ -224,11 +227,10 @@ impl Node {
         let absent: Vec<Absent> = hello.absent.iter().filter(missed).cloned().collect();
         self.lost.inherit_absent(absent, now);
         let sighting = self.sightings.remove(&boot);
-        // A joiner drives; of two others the lower boot. A Hello that still said "joining" may have
-        // been sent: the other side counts on it then, and one pass too many does no harm.
-        let said_joining = self.state == MemberState::Joining
-            || self.ready_at.is_some_and(|at| now - at < self.config.drop_time * 2);
-        let i_drive = said_joining || (hello.state != MemberState::Joining && self.me.boot < boot);
+        // A joiner drives; of two others the lower boot. By what both Hellos said: each side has seen both, and what
+        // a node has become since the other can't know.
+        let i_drive = candidate.said == MemberState::Joining
+            || (hello.state != MemberState::Joining && self.me.boot < boot);
         // One that doubts compares with everybody itself.
         let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };
         let fresh = !self.members.contains_key(&boot);

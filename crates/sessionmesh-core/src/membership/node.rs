@@ -31,7 +31,6 @@ pub struct Node {
     /// How often it has started empty again.
     pub(super) incarnation: u32,
     pub(super) started_at: Instant,
-    pub(super) ready_at: Option<Instant>,
     pub(super) members: BTreeMap<BootId, Member>,
     pub(super) sightings: BTreeMap<BootId, Sighting>,
     pub(super) dials: Dials,
@@ -70,7 +69,6 @@ impl Node {
             parting: false,
             incarnation: 0,
             started_at: now,
-            ready_at: None,
             members: BTreeMap::new(),
             sightings: BTreeMap::new(),
             dials: Dials::default(),
@@ -509,7 +507,6 @@ impl Node {
         match self.unready_reason(now) {
             None => {
                 self.state = MemberState::Ready;
-                self.ready_at = Some(now);
                 self.unsure_since = (!self.met_ready).then_some(now);
                 let after = now - self.started_at;
                 self.events.push_back(Event::Ready { after, members: self.members.len() });

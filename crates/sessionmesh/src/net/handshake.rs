@@ -203,6 +203,7 @@ async fn exchange(
         }
     };
     *told = Some(link);
+    let said = hello.state;
     let Shaken { hello: peer, opening } = introduce(&mut channel, &handshake, &credentials, hello).await?;
     drop(credentials);
     if peer.probe {
@@ -220,7 +221,7 @@ async fn exchange(
         return Err(HandshakeError::Unauthenticated.into());
     }
     let (verdict, judged) = oneshot::channel();
-    mesh.tell(Input::Hello { link, hello: peer.clone(), dialed, verdict });
+    mesh.tell(Input::Hello { link, hello: peer.clone(), dialed, said, verdict });
     let refusal = judged.await.unwrap_or_else(|_| {
         let detail = "this node is stopping".into();
         Err(Refusal { reason: sessionmesh_core::wire::RefusalReason::Leaving, detail })

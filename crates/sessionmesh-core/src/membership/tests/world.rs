@@ -351,12 +351,12 @@ impl World {
         }
         self.next_link += 1;
         let link = self.next_link;
-        let dial = hello.dial;
+        let (dial, said) = (hello.dial, hello.state);
         let verdicts = [None, None];
         self.connections.insert(link, Connection { dialer, acceptor, address, verdicts, up: false });
         let answer = self.processes[acceptor].node.hello();
-        self.processes[acceptor].node.handle_hello(link, hello, None, self.now);
-        self.processes[dialer].node.handle_hello(link, answer, Some((address, dial)), self.now);
+        self.processes[acceptor].node.handle_hello(link, hello, None, answer.state, self.now);
+        self.processes[dialer].node.handle_hello(link, answer, Some((address, dial)), said, self.now);
         self.follow(acceptor);
     }
 
