@@ -131,7 +131,7 @@ impl Peer {
         (stream.link == Some(link)).then(|| f(&mut stream.outbox))
     }
 
-    /// Moves what waits into a link's write buffer; `None` if another link has taken its place.
+    /// Moves what waits and does not rest into a link's write buffer; `None` if another link has taken its place.
     pub(crate) fn fill(
         &self,
         link: LinkId,
@@ -140,7 +140,7 @@ impl Peer {
         room: usize,
     ) -> Option<Filled> {
         let mut stream = self.stream();
-        (stream.link == Some(link)).then(|| stream.outbox.fill(inbox, buffer, room))
+        (stream.link == Some(link)).then(|| stream.outbox.fill(inbox, buffer, room, host::mono()))
     }
 
     /// Asks for a session. `make` gets the request's number.

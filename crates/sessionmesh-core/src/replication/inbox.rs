@@ -84,6 +84,11 @@ impl Inbox {
         self.owed > 0
     }
 
+    /// Whether an acknowledgement goes even if nothing else does.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due
+    }
+
     /// They have waited long enough.
     pub fn pay(&mut self) {
         self.due |= self.owes();

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -15,6 +16,9 @@ use crate::{Instant, mutated};
 /// Data frames are counted within an epoch and acknowledged cumulatively. A new link or an overflow
 /// begins a new epoch; waits of the old one end with the next pass, which brings the peer
 /// everything, or when the driver gives up on them.
+///
+/// Data that nobody waits for goes together, once in [`REST`]: what a write costs is mostly the call, the
+/// record around it and the other side's wake-up. The first after a pause goes at once.
 #[derive(Debug)]
 pub struct Outbox<W> {
     limit_bytes: usize,
@@ -36,6 +40,27 @@ pub struct Outbox<W> {
     covered: [Vec<W>; 2],
     progress_at: Instant,
     stats: OutboxStats,
+    /// Somebody waits for some of the data.
+    awaited: bool,
+    told: Told,
+    /// When data was handed over the last time.
+    filled_at: Instant,
+}
+
+/// Data that nobody waits for rests until so long after the last that was handed over.
+pub const REST: Duration = Duration::from_millis(1);
+/// So much does not rest: about as much as a link writes at once.
+const REST_BYTES: usize = 32 << 10;
+
+/// What the writer knows of the data that waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    #[default]
+    Nothing,
+    /// There is some.
+    Some,
+    /// There is some that does not rest.
+    Urgent,
 }
 
 /// One pass driven by each side, with four requests or replies on their way.
@@ -65,6 +90,8 @@ pub struct OutboxStats {
 pub enum Appended {
     /// It will be sent. Wake the writer.
     Queued,
+    /// It will be sent with what waits already, of which the writer knows.
+    Joined,
     /// There is no stream now; the pass that opens it brings what the frame says.
     Discarded,
 }
@@ -76,6 +103,8 @@ pub struct Filled {
     pub wrote: bool,
     /// The stream goes on after an overflow: a pass is due.
     pub pass_due: bool,
+    /// Nothing was put there: what waits rests until then, unless something comes that does not.
+    pub rests_until: Option<Instant>,
 }
 
 fn slot(role: PassRole) -> usize {
@@ -107,6 +136,9 @@ impl<W> Outbox<W> {
             covered: [Vec::new(), Vec::new()],
             progress_at: Instant::ZERO,
             stats: OutboxStats::default(),
+            awaited: false,
+            told: Told::Nothing,
+            filled_at: Instant::ZERO,
         }
     }
 
@@ -143,6 +175,7 @@ impl<W> Outbox<W> {
     fn cut(&mut self) {
         self.data.clear();
         self.queued_bytes = 0;
+        (self.awaited, self.told) = (false, Told::Nothing);
         self.orphans.extend(self.waits.drain(..).map(|(_, wait)| wait));
         self.orphans.extend(core::mem::take(&mut self.excepted).into_values());
     }
@@ -172,8 +205,28 @@ impl<W> Outbox<W> {
         self.data.push_back(frame.clone());
         if let Some(wait) = wait {
             self.waits.push_back((self.appended, wait));
+            self.awaited = true;
         }
-        Appended::Queued
+        let tell = if self.is_urgent() { Told::Urgent } else { Told::Some };
+        if tell > self.told {
+            self.told = tell;
+            Appended::Queued
+        } else {
+            Appended::Joined
+        }
+    }
+
+    /// Whether the data that waits does not rest.
+    fn is_urgent(&self) -> bool {
+        self.awaited || self.queued_bytes >= REST_BYTES.min(self.limit_bytes / 2)
+    }
+
+    /// Until when all that waits rests.
+    fn rests_until(&self, inbox: &Inbox, now: Instant) -> Option<Instant> {
+        let other = !self.control.is_empty() || !self.bulk.is_empty() || self.announce || self.overflowed;
+        let goes = self.data.is_empty() || self.is_urgent() || other || inbox.is_due();
+        let until = self.filled_at + REST;
+        (!goes && now < until).then_some(until)
     }
 
     /// Adds a frame that goes before all data. Past the limit it is dropped and counted: whoever waits
@@ -219,11 +272,16 @@ impl<W> Outbox<W> {
         }
     }
 
-    /// Moves what waits into the socket's buffer, up to about `room` bytes; the inbox's acknowledgement goes first, if it
-    /// is due or anything else goes.
-    pub fn fill(&mut self, inbox: &mut Inbox, buffer: &mut BytesMut, room: usize) -> Filled {
+    /// Moves what waits and does not rest into the socket's buffer, up to about `room` bytes; the inbox's acknowledgement
+    /// goes first, if it is due or anything else goes.
+    pub fn fill(&mut self, inbox: &mut Inbox, buffer: &mut BytesMut, room: usize, now: Instant) -> Filled {
         let before = buffer.len();
-        let mut filled = Filled::default();
+        let rests_until = self.rests_until(inbox, now);
+        let mut filled = Filled { rests_until, ..Filled::default() };
+        if rests_until.is_some() {
+            self.told = Told::Some;
+            return filled;
+        }
         if self.overflowed {
             self.begin_epoch();
             filled.pass_due = true;
@@ -243,6 +301,9 @@ impl<W> Outbox<W> {
             self.other_bytes -= frame.len();
             put(buffer, &frame);
         }
+        if !self.data.is_empty() {
+            self.filled_at = now;
+        }
         while buffer.len() - before < room {
             if let Some(frame) = self.data.pop_front() {
                 self.queued_bytes -= frame.len();
@@ -253,6 +314,9 @@ impl<W> Outbox<W> {
             } else {
                 break;
             }
+        }
+        if self.data.is_empty() {
+            (self.awaited, self.told) = (false, Told::Nothing);
         }
         let wrote = buffer.len() - before;
         self.stats.bytes_sent += wrote as u64;

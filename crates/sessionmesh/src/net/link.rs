@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::host::WRITE_BYTES;
 use bytes::BytesMut;
-use sessionmesh_core::SessionId;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::fetch::{self, Standing};
-use sessionmesh_core::replication::{Inbox, Strays, Table, receive};
+use sessionmesh_core::replication::{Inbox, REST, Strays, Table, receive};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
+use sessionmesh_core::{Instant, SessionId};
 use tokio::sync::{Notify, mpsc};
 
 use super::channel::{Broken, Channel};
@@ -83,6 +83,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         pulls: BTreeMap::new(),
         next_pull: u64::MAX / 2,
         recheck_at: tokio::time::Instant::now(),
+        rests_until: None,
         sync: to_sync,
     };
     let closed = tokio::select! {
@@ -122,15 +123,17 @@ struct Link<'a> {
     pulls: BTreeMap<u64, SessionId>,
     next_pull: u64,
     recheck_at: tokio::time::Instant,
+    /// What waits in the outbox rests until then.
+    rests_until: Option<Instant>,
     sync: mpsc::Sender<SyncInput>,
 }
 
 impl Link<'_> {
     async fn exchange(&mut self) -> Result<(), Closed> {
-        // One timer for all turns.
-        let pay = tokio::time::sleep(ACK_DELAY);
-        tokio::pin!(pay);
-        let mut pays = false;
+        // One timer of each kind for all turns.
+        let (pay, rest) = (tokio::time::sleep(ACK_DELAY), tokio::time::sleep(REST));
+        tokio::pin!(pay, rest);
+        let (mut pays, mut resting) = (false, None);
         // The peer may have sent frames right behind its verdict.
         self.handle_frames().await?;
         self.read()?;
@@ -143,6 +146,12 @@ impl Link<'_> {
             if !pays && self.inbox.owes() {
                 pays = true;
                 pay.as_mut().reset(tokio::time::Instant::now() + ACK_DELAY);
+            }
+            if let Some(until) = self.rests_until
+                && resting != self.rests_until
+            {
+                resting = Some(until);
+                rest.as_mut().reset(tokio::time::Instant::now() + host::until(until));
             }
             tokio::select! {
                 ready = self.channel.readable() => {
@@ -157,6 +166,7 @@ impl Link<'_> {
                     pays = false;
                     self.inbox.pay();
                 }
+                () = &mut rest, if resting.is_some() && self.rests_until.is_some() => resting = None,
                 // The rest may come from anybody.
                 () = tokio::time::sleep_until(self.recheck_at), if self.inbox.is_incomplete() => {
                     self.complete_excepted();
@@ -173,6 +183,7 @@ impl Link<'_> {
                 let filled = self.peer.fill(self.id, &mut self.inbox, &mut self.write, WRITE_BYTES);
                 // Another link has taken this one's place.
                 let filled = filled.ok_or(Closed::Ended)?;
+                self.rests_until = filled.rests_until;
                 if filled.pass_due {
                     self.mesh.tell(Input::PassDue(self.peer.boot));
                 }

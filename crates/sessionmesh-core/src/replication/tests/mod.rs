@@ -8,12 +8,12 @@ mod strays;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::commit;
 use crate::Instant;
 use crate::membership::PassRole;
-use crate::replication::{Appended, Outbox, Table};
+use crate::replication::{Appended, Inbox, Outbox, REST, Table};
 use crate::session::{Change, Record};
 use mesh::{Mesh, Node, id};
 
@@ -114,7 +114,7 @@ fn a_peer_that_does_not_read_costs_bounded_memory_and_a_pass_mends_it() {
 fn an_outbox_is_filled_to_its_limit_and_one_byte_more_cuts_the_stream() {
     let frame = |bytes| Bytes::from(alloc::vec![0; bytes]);
     let now = Instant::from_nanos(0);
-    for (last, appended) in [(10, Appended::Queued), (11, Appended::Discarded)] {
+    for (last, appended) in [(10, Appended::Joined), (11, Appended::Discarded)] {
         let mut outbox = Outbox::<()>::new(30);
         outbox.open(now);
         assert_eq!(outbox.append(&frame(20), None, now), Appended::Queued);
@@ -127,6 +127,46 @@ fn an_outbox_is_filled_to_its_limit_and_one_byte_more_cuts_the_stream() {
         assert_eq!((stats.overflows, stats.dropped_frames), (cut, 1));
         assert_eq!(stats.queued_bytes, if cut == 1 { 0 } else { 30 });
     }
+}
+
+#[test]
+fn data_that_nobody_waits_for_goes_together_once_a_millisecond() {
+    let frame = Bytes::from_static(b"delta");
+    let start = Instant::from_nanos(1_000_000_000);
+    let later = start + REST / 2;
+    let filled = |outbox: &mut Outbox<()>, now| {
+        let mut buffer = BytesMut::new();
+        let rests_until = outbox.fill(&mut Inbox::new(), &mut buffer, 1 << 20, now).rests_until;
+        (buffer.len() / frame.len(), rests_until)
+    };
+    let opened = || {
+        let mut outbox = Outbox::<()>::new(1 << 20);
+        outbox.open(start);
+        let _ = filled(&mut outbox, start);
+        assert_eq!(outbox.append(&frame, None, start), Appended::Queued);
+        assert_eq!(filled(&mut outbox, start), (1, None), "the first goes at once");
+        assert_eq!(outbox.append(&frame, None, later), Appended::Queued);
+        assert_eq!(outbox.append(&frame, None, later), Appended::Joined, "the writer knows");
+        assert_eq!(filled(&mut outbox, later), (0, Some(start + REST)));
+        assert_eq!(outbox.append(&frame, None, later), Appended::Joined);
+        outbox
+    };
+
+    assert_eq!(filled(&mut opened(), start + REST), (3, None));
+
+    let mut outbox = opened();
+    assert_eq!(outbox.append(&frame, Some(()), later), Appended::Queued, "somebody waits");
+    assert_eq!(outbox.append(&frame, None, later), Appended::Joined);
+    assert_eq!(filled(&mut outbox, later), (5, None));
+
+    let mut outbox = opened();
+    outbox.push_control(frame.clone());
+    assert_eq!(filled(&mut outbox, later), (4, None), "what goes anyway takes it along");
+
+    let mut outbox = opened();
+    let large = Bytes::from(alloc::vec![0; 40 << 10]);
+    assert_eq!(outbox.append(&large, None, later), Appended::Queued, "a full write does not rest");
+    assert_eq!(filled(&mut outbox, later).1, None);
 }
 
 #[test]
