@@ -18,6 +18,7 @@ use crate::control::Input;
 use crate::error::{ClusterError, LoadError};
 use crate::events;
 use crate::host;
+use crate::pace::Requests;
 use crate::routes::Routes;
 use crate::security::{Credentials, Opening};
 use crate::stats::{Counters, PeerStats, Placement, Stats, count};
@@ -52,6 +53,7 @@ pub(crate) struct Mesh {
     /// True once: everything stops.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) log: events::RateLimit,
+    pub(crate) requests: Requests,
     events: broadcast::Sender<Event>,
     /// The control task's last tick, in nanoseconds of the boot-time clock.
     ticked: AtomicU64,
@@ -93,6 +95,7 @@ impl Mesh {
             control,
             stop: watch::Sender::new(false),
             log: events::RateLimit::default(),
+            requests: Requests::default(),
             events: broadcast::Sender::new(1024),
             ticked: AtomicU64::new(host::mono().as_nanos()),
             serving: AtomicBool::new(false),
@@ -181,20 +184,37 @@ impl Mesh {
 
     /// For how long the control task has not ticked.
     pub(crate) fn since_tick(&self) -> Duration {
-        host::mono() - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
+        self.since_tick_at(host::mono())
+    }
+
+    fn since_tick_at(&self, now: Instant) -> Duration {
+        now - Instant::from_nanos(self.ticked.load(Ordering::Acquire))
     }
 
     /// Whether this node must not trust what it holds: it was paused and has not compared since.
     pub(crate) fn is_doubting(&self) -> bool {
+        self.is_doubting_at(host::mono())
+    }
+
+    pub(crate) fn is_doubting_at(&self, now: Instant) -> bool {
         // Threads wake in any order after a pause: the first request may be ahead of the control
         // task, and must see for itself.
         let config = &self.config.membership;
-        self.doubting.load(Ordering::Acquire) || self.since_tick() >= config.tick() + config.lateness()
+        self.doubting.load(Ordering::Acquire) || self.since_tick_at(now) >= config.tick() + config.lateness()
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.
     pub(crate) fn is_settled_in(&self, view: &View) -> bool {
         self.settled_in.load(Ordering::Acquire) == view.hash() && !self.is_doubting()
+    }
+
+    /// Begins a request, if sessions are served.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn serve(&self) -> Result<(), LoadError> {
+        self.requests.note();
+        self.check_serving()
     }
 
     /// Whether sessions are served.

@@ -1,13 +1,42 @@
-//! Work in the background rests in between: moving sessions must not cost the users who wait.
+//! Work in the background rests in between where requests come: moving sessions must not cost the users who wait.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sessionmesh_core::Instant;
+
+use crate::host;
 use crate::mesh::{Mesh, Phase};
 
 /// For each moment of work, so many of rest.
 const REST: u32 = 2;
 /// Below it, a timer costs more than it gives.
 const LEAST_REST: Duration = Duration::from_millis(2);
+/// Who asked so long ago may ask again.
+const RECENT: Duration = Duration::from_millis(250);
+
+/// Whether requests come. Each one writes at most one flag, and only if nobody has since it was last looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    came: AtomicBool,
+    /// When the flag was last found set, in nanoseconds of the boot-time clock.
+    seen_at: AtomicU64,
+}
+
+impl Requests {
+    pub(crate) fn note(&self) {
+        if !self.came.load(Ordering::Relaxed) {
+            self.came.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn are_recent(&self, now: Instant) -> bool {
+        if self.came.swap(false, Ordering::Relaxed) {
+            self.seen_at.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        now - Instant::from_nanos(self.seen_at.load(Ordering::Relaxed)) < RECENT
+    }
+}
 
 /// The pace of one piece of work.
 #[derive(Debug, Default)]
@@ -17,10 +46,15 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Rests after work, unless all that this node has to do is to join. One that leaves serves nobody
-    /// either, but those that it hands over to do.
+    /// Rests after work, unless nobody asks this node for anything. One that leaves is asked no more, but those that it
+    /// hands over to are.
     pub(crate) async fn rest(&mut self, mesh: &Mesh, worked: Duration) {
-        if matches!(*mesh.phase.borrow(), Phase::Joining(_)) {
+        let rests = match *mesh.phase.borrow() {
+            Phase::Joining(_) => false,
+            Phase::Leaving => true,
+            Phase::Ready | Phase::Stopped(_) => mesh.requests.are_recent(host::mono()),
+        };
+        if !rests {
             self.debt = Duration::ZERO;
             return;
         }

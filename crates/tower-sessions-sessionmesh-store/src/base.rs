@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde_json::Value;
 use sessionmesh::{Change, Name, SessionId, Snapshot};
+use smallvec::SmallVec;
 use tower_sessions_core::session::Id;
 
 use crate::hash::hash;
@@ -15,12 +16,38 @@ pub(crate) const KEY: &str = "\0sessionmesh";
 
 pub(crate) type Data = HashMap<String, Value>;
 
-/// Of a loaded record: its id, and a hash of each value.
+/// Of a record that is in the cluster: its id, and a hash of each value.
 ///
-/// One text, because every request makes one and most read it: `<id> `, and for each attribute, in the order of the names,
-/// the hash as 16 letters, the length of the name in bytes, `:` and the name.
+/// One text, because every request makes one and most read it: the id as two numbers, and for each attribute, in the order
+/// of the names, the hash, the length of the name in bytes, and the name. Each number is of 16 letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base(String);
+
+/// The same, read where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Before<'a> {
+    id: SessionId,
+    /// In the order of the names.
+    hashes: Hashes<'a>,
+}
+
+/// More attributes than this are rare.
+type Hashes<'a> = SmallVec<[(&'a str, u64); 8]>;
+
+const LETTERS: usize = 16;
+
+fn push_number(text: &mut String, number: u64) {
+    text.extend((0..LETTERS).map(|place| char::from(b'a' + (number >> (4 * place) & 15) as u8)));
+}
+
+fn take_number(text: &mut &str) -> Option<u64> {
+    let (letters, rest) = text.split_at_checked(LETTERS)?;
+    *text = rest;
+    letters.bytes().rev().try_fold(0, |number, letter| {
+        let nibble = letter.checked_sub(b'a').filter(|nibble| *nibble < 16)?;
+        Some(number << 4 | u64::from(nibble))
+    })
+}
 
 pub(crate) fn to_session_id(id: &Id) -> SessionId {
     SessionId::from_bytes(id.0.to_le_bytes())
@@ -33,28 +60,20 @@ pub(crate) fn to_id(id: SessionId) -> Id {
 impl Base {
     /// Of data that is in the cluster under this id.
     pub(crate) fn of(id: SessionId, data: &Data) -> Self {
-        let mut hashes: Vec<(&str, u64)> = data
-            .iter()
-            .filter(|(key, _)| *key != KEY)
-            .map(|(key, value)| (key.as_str(), hash(value)))
-            .collect();
+        let attributes = data.iter().filter(|(key, _)| *key != KEY);
+        let mut hashes: Hashes<'_> = attributes.map(|(key, value)| (key.as_str(), hash(value))).collect();
         hashes.sort_unstable();
-        let mut text = to_id(id).to_string();
-        text.reserve(1 + hashes.iter().map(|(name, _)| name.len() + 20).sum::<usize>());
-        text.push(' ');
+        let names: usize = hashes.iter().map(|(name, _)| name.len()).sum();
+        let mut text = String::with_capacity(2 * LETTERS * (1 + hashes.len()) + names);
+        let id = u128::from_be_bytes(*id.as_bytes());
+        push_number(&mut text, (id >> 64) as u64);
+        push_number(&mut text, id as u64);
         for (name, hash) in hashes {
-            text.extend((0..16).map(|place| char::from(b'a' + (hash >> (4 * place) & 15) as u8)));
-            text.push_str(&name.len().to_string());
-            text.push(':');
+            push_number(&mut text, hash);
+            push_number(&mut text, name.len() as u64);
             text.push_str(name);
         }
         Self(text)
-    }
-
-    /// From a record's data; `None` if the handler cleared it, or it was never loaded.
-    pub(crate) fn find(data: &Data) -> Option<Self> {
-        let base = Self(data.get(KEY)?.as_str()?.to_owned());
-        base.parts().is_some().then_some(base)
     }
 
     /// Into a record's data.
@@ -62,36 +81,40 @@ impl Base {
         data.insert(KEY.into(), Value::String(self.0));
     }
 
-    pub(crate) fn id(&self) -> Option<SessionId> {
-        let (id, _) = self.0.split_once(' ')?;
-        id.parse::<Id>().ok().map(|id| to_session_id(&id))
+    pub(crate) fn read(&self) -> Option<Before<'_>> {
+        Before::parse(&self.0)
+    }
+}
+
+impl<'a> Before<'a> {
+    /// From a record's data; `None` if the handler cleared it, or it was never loaded.
+    pub(crate) fn find(data: &'a Data) -> Option<Self> {
+        Self::parse(data.get(KEY)?.as_str()?)
     }
 
-    /// The names, in order, and the hashes; `None` if a handler wrote something else here.
-    fn parts(&self) -> Option<Vec<(&str, u64)>> {
-        let (_, mut rest) = self.0.split_once(' ')?;
-        let mut parts = Vec::new();
-        while !rest.is_empty() {
-            let (letters, after) = rest.split_at_checked(16)?;
-            let mut hash = 0;
-            for (place, letter) in letters.bytes().enumerate() {
-                let nibble = letter.checked_sub(b'a').filter(|nibble| *nibble < 16)?;
-                hash |= u64::from(nibble) << (4 * place);
-            }
-            let (length, after) = after.split_once(':')?;
-            let (name, after) = after.split_at_checked(length.parse().ok()?)?;
-            parts.push((name, hash));
-            rest = after;
+    /// `None` if a handler wrote something else there.
+    fn parse(mut text: &'a str) -> Option<Self> {
+        let (high, low) = (take_number(&mut text)?, take_number(&mut text)?);
+        let id = SessionId::from_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+        let mut hashes = Hashes::new();
+        while !text.is_empty() {
+            let (hash, length) = (take_number(&mut text)?, take_number(&mut text)?);
+            let (name, rest) = text.split_at_checked(usize::try_from(length).ok()?)?;
+            hashes.push((name, hash));
+            text = rest;
         }
-        Some(parts)
+        Some(Self { id, hashes })
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
     }
 
     /// What a request changed since.
     pub(crate) fn changes(&self, data: &Data) -> Result<Change, serde_json::Error> {
-        let parts = self.parts().unwrap_or_default();
         let before = |key: &str| {
-            let index = parts.binary_search_by_key(&key, |(name, _)| *name).ok()?;
-            parts.get(index).map(|(_, hash)| *hash)
+            let index = self.hashes.binary_search_by_key(&key, |(name, _)| *name).ok()?;
+            self.hashes.get(index).map(|(_, hash)| *hash)
         };
         let mut change = Change::default();
         for (key, value) in data.iter().filter(|(key, _)| *key != KEY) {
@@ -99,7 +122,7 @@ impl Base {
                 change.attributes.push((key.as_str().into(), Some(serde_json::to_vec(value)?.into())));
             }
         }
-        let removed = parts.iter().filter(|(key, _)| !data.contains_key(*key));
+        let removed = self.hashes.iter().filter(|(key, _)| !data.contains_key(*key));
         change.attributes.extend(removed.map(|(key, _)| ((*key).into(), None)));
         Ok(change)
     }
@@ -107,7 +130,12 @@ impl Base {
 
 /// A snapshot as a record's data.
 pub(crate) fn data_of(snapshot: &Snapshot) -> Result<Data, serde_json::Error> {
-    snapshot.iter().map(|(name, value)| Ok((name.to_owned(), serde_json::from_slice(value)?))).collect()
+    // One more for what it was.
+    let mut data = Data::with_capacity(snapshot.iter().count() + 1);
+    for (name, value) in snapshot.iter() {
+        data.insert(name.to_owned(), serde_json::from_slice(value)?);
+    }
+    Ok(data)
 }
 
 /// All of a record's data, as attributes.
@@ -133,9 +161,9 @@ mod tests {
         data.insert("changed".into(), json!([2]));
         data.insert("added".into(), json!(null));
         data.remove("removed");
-        let base = Base::find(&data).unwrap();
-        assert_eq!(base.id(), Some(id));
-        let mut change = base.changes(&data).unwrap();
+        let before = Before::find(&data).unwrap();
+        assert_eq!(before.id(), id);
+        let mut change = before.changes(&data).unwrap();
         change.attributes.sort();
         let expected: [(&str, Option<&str>); 3] =
             [("added", Some("null")), ("changed", Some("[2]")), ("removed", None)];
@@ -151,17 +179,17 @@ mod tests {
             .map(|(k, v)| (k.into(), v))
             .into();
         let base = Base::of(id, &data);
-        assert!(base.changes(&data).unwrap().is_empty());
-        let read = |text: &str| Base::find(&[(KEY.to_owned(), text.into())].into());
-        assert_eq!(read(&base.0), Some(base.clone()));
-        for (end, _) in base.0.char_indices().skip(24) {
-            if let Some(shorter) = read(&base.0[..end]) {
-                assert!(base.0.starts_with(&shorter.0), "{end}");
-            }
+        assert!(base.read().unwrap().changes(&data).unwrap().is_empty());
+        let found = |text: &str| Before::find(&[(KEY.to_owned(), text.into())].into()).is_some();
+        assert!(found(&base.0));
+        // Cut off between two attributes it is one of fewer.
+        let ends = base.0.char_indices().filter(|(end, _)| found(&base.0[..*end])).count();
+        assert_eq!(ends, data.len());
+        let number = "a".repeat(16);
+        for tail in ["", "x", "Aaaaaaaaaaaaaaaa", "qaaaaaaaaaaaaaaa"] {
+            assert!(!found(&format!("{number}{tail}")), "{tail:?}");
         }
-        for text in ["", "x", "x aaaaaaaaaaaaaaaa1:", "x aaaaaaaaaaaaaaaa", "x aaaaaaaaaaaaaaaZ1:a"] {
-            assert_eq!(read(text), None, "{text:?}");
-        }
-        assert_eq!(Base::find(&[(KEY.to_owned(), json!(1))].into()), None);
+        assert!(!found(&format!("{number}{number}{number}b{}", &number[1..])), "a name of one letter lacks");
+        assert_eq!(Before::find(&[(KEY.to_owned(), json!(1))].into()), None);
     }
 }

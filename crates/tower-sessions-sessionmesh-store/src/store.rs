@@ -13,7 +13,7 @@ use tower_sessions_core::ExpiredDeletion;
 use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{Error, Result, SessionStore};
 
-use crate::base::{Base, attributes_of, data_of, to_id, to_session_id};
+use crate::base::{Base, Before, attributes_of, data_of, to_id, to_session_id};
 use crate::context::{Failure, RequestContext};
 use crate::recent::{Last, Recent};
 
@@ -131,32 +131,47 @@ impl SessionMeshStore {
         Some(Limits { remaining: Some(left), ..current })
     }
 
+    /// What a record says that is not there yet.
+    async fn change(
+        &self,
+        context: Option<&RequestContext>,
+        id: &SessionId,
+        record: &Record,
+    ) -> Result<Change> {
+        // What this request has saved since it was loaded.
+        let saved = context.and_then(|context| context.base(id));
+        let saved = saved.as_ref().and_then(Base::read);
+        let mut change = match Before::find(&record.data).map(|loaded| saved.unwrap_or(loaded)) {
+            Some(before) => before.changes(&record.data).map_err(encode)?,
+            None => self.replacement(context, id, record).await?,
+        };
+        change.limits = self.limits(record, self.sessions.limits(id));
+        Ok(change)
+    }
+
+    /// Of a record that was cleared: whatever is there goes.
+    async fn replacement(
+        &self,
+        context: Option<&RequestContext>,
+        id: &SessionId,
+        record: &Record,
+    ) -> Result<Change> {
+        let present = self.load_snapshot(context, id).await?;
+        let mut attributes = attributes_of(&record.data).map_err(encode)?;
+        let gone =
+            present.iter().flat_map(Snapshot::iter).filter(|(name, _)| !record.data.contains_key(*name));
+        attributes.extend(gone.map(|(name, _)| (name.into(), None)));
+        Ok(Change { attributes, limits: None })
+    }
+
     async fn apply(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
         let id = to_session_id(&record.id);
         let sessions = self.sessions_for(context);
-        let loaded = Base::find(&record.data);
-        let saved = context.and_then(|context| context.base(&id)).filter(|_| loaded.is_some());
-        let mut change = match saved.or(loaded) {
-            Some(base) => base.changes(&record.data).map_err(encode)?,
-            // Cleared: whatever is there goes.
-            None => {
-                let present = self.load_snapshot(context, &id).await?;
-                let mut change =
-                    Change { attributes: attributes_of(&record.data).map_err(encode)?, limits: None };
-                for (name, _) in present.iter().flat_map(Snapshot::iter) {
-                    if !record.data.contains_key(name) {
-                        change.attributes.push((name.into(), None));
-                    }
-                }
-                change
-            }
-        };
-        change.limits = self.limits(record, sessions.limits(&id));
-        let mut result = sessions.apply(&id, change.clone()).await;
+        let mut result = sessions.apply(&id, self.change(context, &id, record).await?).await;
         // Not here may only mean not on this node.
         if matches!(result, Err(CommitError::NotFound)) {
             result = match sessions.load(&id).await {
-                Ok(Some(_)) => sessions.apply(&id, change).await,
+                Ok(Some(_)) => sessions.apply(&id, self.change(context, &id, record).await?).await,
                 Ok(None) => Err(CommitError::Ended),
                 Err(undecided) => Err(undecided.into()),
             };
@@ -171,20 +186,20 @@ impl SessionMeshStore {
     async fn begin(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
         let sessions = self.sessions_for(context);
         let limits = self.limits(record, None);
-        let Some(base) = Base::find(&record.data) else {
+        let Some(before) = Before::find(&record.data) else {
             let attributes = attributes_of(&record.data).map_err(encode)?;
             return Self::conclude(context, sessions.create_from(Change { attributes, limits }).await);
         };
         // The reserved key is still in the data: the session had another id until a moment ago.
-        let change = Change { limits, ..base.changes(&record.data).map_err(encode)? };
-        let old = base.id();
-        if let (Some(context), Some(old)) = (context, old)
+        let change = Change { limits, ..before.changes(&record.data).map_err(encode)? };
+        let old = before.id();
+        if let Some(context) = context
             && context.take_deleting(&old)
         {
             return Self::conclude(Some(context), sessions.change_id_with(&old, |_| change).await);
         }
         let mut attributes = attributes_of(&record.data).map_err(encode)?;
-        let last = old.and_then(|old| self.recent.take(&old));
+        let last = self.recent.take(&old);
         if last == Some(Last::Ended) {
             // Logged out before this request could take its place.
             return Err(backend(CommitError::Ended));
@@ -230,7 +245,7 @@ impl SessionStore for SessionMeshStore {
         };
         let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
         Base::of(session_id, &data).insert(&mut data);
-        let limits = self.sessions.limits(&session_id).unwrap_or(Limits::NONE);
+        let limits = snapshot.limits();
         let left = limits.remaining.into_iter().chain(limits.absolute).min();
         let left = left.and_then(|left| time::Duration::try_from(left).ok());
         let expiry_date = OffsetDateTime::now_utc().saturating_add(left.unwrap_or(time::Duration::WEEK));

@@ -50,7 +50,7 @@ impl Sessions {
         beyond: usize,
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
-        mesh.check_serving()?;
+        mesh.serve()?;
         self.check_alone(level)?;
         self.check_room(beyond)?;
         let change = self.with_absolute_end(change);
@@ -88,7 +88,7 @@ impl Sessions {
                 return Ok(id);
             }
             // It may have begun to leave since this request was let in.
-            self.mesh.check_serving()?;
+            self.mesh.serve()?;
         }
     }
 
@@ -119,11 +119,12 @@ impl Sessions {
         }
         let level = self.level.max(AckLevel::One);
         let wait = AckWait::new(level, *id);
-        let streams = mesh.routes.streams(Some(wait.clone()), host::mono());
-        let last = match commit::destroy(&mesh.table, &streams, mesh.origin(), *id, false) {
+        let now = host::now();
+        let streams = mesh.routes.streams(Some(wait.clone()), now.mono);
+        let last = match commit::destroy(&mesh.table, &streams, mesh.origin_at(now), *id, false) {
             Ok((end, record)) => {
                 mesh.ended(*id, end);
-                record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state))
+                record.as_ref().and_then(Record::live).map(|state| Snapshot::of(*id, state, now.mono))
             }
             Err(ChangeError::Ended) => return (None, self.confirm_end(id).await),
             Err(error) => return (None, Err(error.into())),
@@ -231,16 +232,15 @@ impl Sessions {
         change: impl FnOnce(&Snapshot) -> Change,
     ) -> Result<Committed, CommitError> {
         let mesh = &*self.mesh;
-        let (before, limits) = self.load_with_limits(id).await?;
+        let before = self.load(id).await?.ok_or(CommitError::NotFound)?;
         let change = change(&before);
-        let mut carried = Change { attributes: present(before.attributes()), limits };
+        let limits = before.limits();
+        let mut carried = Change { attributes: present(before.attributes()), limits: None };
         carried.attributes.retain(|(name, _)| !change.attributes.iter().any(|(changed, _)| changed == name));
         carried.attributes.extend(change.attributes.iter().filter(|(_, value)| value.is_some()).cloned());
         // The absolute end is the session's, whatever its id.
-        let absolute = limits.and_then(|limits| limits.absolute);
-        let idle = limits.and_then(|limits| limits.idle);
-        carried.limits =
-            change.limits.or(limits).map(|new| Limits { absolute, idle: new.idle.or(idle), ..new });
+        let new = change.limits.unwrap_or(limits);
+        carried.limits = Some(Limits { absolute: limits.absolute, idle: new.idle.or(limits.idle), ..new });
 
         let level = self.level.max(AckLevel::One);
         // Who is there logs in, though there is no room for others: one comes and one goes. In backup-only mode the one

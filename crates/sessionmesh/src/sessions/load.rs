@@ -4,9 +4,9 @@ use sessionmesh_core::replication::Table;
 use sessionmesh_core::session::{Limits, Record};
 use sessionmesh_core::{Instant, SessionId};
 
-use super::update::ATTEMPTS;
+use super::snapshot::limits_left;
 use super::{Sessions, Snapshot};
-use crate::error::{CommitError, LoadError};
+use crate::error::LoadError;
 use crate::host;
 use crate::mesh::Mesh;
 
@@ -27,29 +27,16 @@ impl Sessions {
     /// does not exist: answer 503, and keep the user's cookie.
     pub async fn load(&self, id: &SessionId) -> Result<Option<Snapshot>, LoadError> {
         let mesh = &*self.mesh;
-        mesh.check_serving()?;
-        if mesh.trusts(id) {
-            match mesh.local(id, true) {
+        mesh.serve()?;
+        let now = host::mono();
+        if mesh.trusts(id, now) {
+            match mesh.local_at(id, true, now) {
                 Local::Live(snapshot) => return Ok(Some(snapshot)),
                 Local::Ended => return Ok(None),
                 Local::Unknown => {}
             }
         }
         mesh.look_up(id, true).await
-    }
-
-    /// A session with its own limits. A visitor's copy may go between the two.
-    pub(super) async fn load_with_limits(
-        &self,
-        id: &SessionId,
-    ) -> Result<(Snapshot, Option<Limits>), CommitError> {
-        for _ in 0..ATTEMPTS {
-            let snapshot = self.load(id).await?.ok_or(CommitError::NotFound)?;
-            if let Some(limits) = self.limits(id) {
-                return Ok((snapshot, Some(limits)));
-            }
-        }
-        Err(CommitError::Contended { attempts: ATTEMPTS })
     }
 
     /// Whether this node knows that a session is over. Asks nobody.
@@ -60,22 +47,17 @@ impl Sessions {
     /// The own limits of a session that this node holds, as durations from now.
     pub fn limits(&self, id: &SessionId) -> Option<Limits> {
         let now = host::mono();
-        self.mesh.table.read(id, |record| {
-            let limits = record?.live()?.limits();
-            let left = |at: Option<Instant>| at.map(|at| at - now);
-            Some(Limits {
-                idle: limits.idle,
-                remaining: left(limits.deadline),
-                absolute: left(limits.absolute),
-            })
-        })
+        self.mesh.table.read(id, |record| Some(limits_left(record?.live()?, now)))
     }
 }
 
 impl Mesh {
     /// A session from memory; `access` notes an access.
     pub(super) fn local(&self, id: &SessionId, access: bool) -> Local {
-        let now = host::mono();
+        self.local_at(id, access, host::mono())
+    }
+
+    fn local_at(&self, id: &SessionId, access: bool, now: Instant) -> Local {
         let (local, touch) = self.table.with(id, |slot| match slot {
             None => (Local::Unknown, false),
             Some(Record::Ended(_)) => (Local::Ended, false),
@@ -88,7 +70,7 @@ impl Mesh {
                     return (Local::Ended, false);
                 }
                 let touch = access && state.access(now, self.config.touch_interval());
-                (Local::Live(Snapshot::of(*id, state)), touch)
+                (Local::Live(Snapshot::of(*id, state, now)), touch)
             }
         });
         if touch {
@@ -98,8 +80,8 @@ impl Mesh {
     }
 
     /// Whether this node answers for a session from memory.
-    pub(super) fn trusts(&self, id: &SessionId) -> bool {
-        !self.is_doubting() && self.routes.current().view.may_serve(id)
+    pub(super) fn trusts(&self, id: &SessionId, now: Instant) -> bool {
+        !self.is_doubting_at(now) && self.routes.current().view.may_serve(id)
     }
 
     /// Whether a session with this end is over even if no other node has said so: the first holder

@@ -1,8 +1,8 @@
 //! A session as a request sees it.
 
 use serde::de::DeserializeOwned;
-use sessionmesh_core::SessionId;
-use sessionmesh_core::session::{Attributes, SessionState, Token, Version};
+use sessionmesh_core::session::{Attributes, Limits, SessionState, Token, Version};
+use sessionmesh_core::{Instant, SessionId};
 
 /// A session at one moment. Reading it touches no lock; it does not change.
 #[derive(Clone, Debug)]
@@ -10,11 +10,13 @@ pub struct Snapshot {
     id: SessionId,
     attributes: Attributes,
     token: Token,
+    limits: Limits,
 }
 
 impl Snapshot {
-    pub(crate) fn of(id: SessionId, state: &SessionState) -> Self {
-        Self { id, attributes: state.attributes().clone(), token: Token::of(state) }
+    pub(crate) fn of(id: SessionId, state: &SessionState, now: Instant) -> Self {
+        let (attributes, limits) = (state.attributes().clone(), limits_left(state, now));
+        Self { id, attributes, token: Token::of(state), limits }
     }
 
     /// The session's id.
@@ -30,6 +32,11 @@ impl Snapshot {
     /// What a client to whom it is shown has seen.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// The session's own limits, as durations from the moment in which it was read.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Whether a client that has seen this sees nothing older here.
@@ -58,4 +65,11 @@ impl Snapshot {
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
     }
+}
+
+/// A session's own limits, as durations from now.
+pub(super) fn limits_left(state: &SessionState, now: Instant) -> Limits {
+    let limits = state.limits();
+    let left = |at: Option<Instant>| at.map(|at| at - now);
+    Limits { idle: limits.idle, remaining: left(limits.deadline), absolute: left(limits.absolute) }
 }

@@ -49,7 +49,9 @@ impl Sessions {
             let (read, change) = editing.finish();
             match self.commit(id, change, |current| same(&read, snapshot.attributes(), current)).await {
                 // A visitor's copy went in this very moment: loading it again tells.
-                Some(Err(CommitError::NotFound)) if attempt + 1 < ATTEMPTS && !self.mesh.trusts(id) => {
+                Some(Err(CommitError::NotFound))
+                    if attempt + 1 < ATTEMPTS && !self.mesh.trusts(id, host::mono()) =>
+                {
                     attempt += 1;
                 }
                 Some(result) => return result,
@@ -146,7 +148,7 @@ impl Sessions {
         still: impl FnOnce(&Attributes) -> bool,
     ) -> Option<Result<Committed, CommitError>> {
         let mesh = &*self.mesh;
-        if let Err(error) = mesh.check_serving() {
+        if let Err(error) = mesh.serve() {
             return Some(Err(error.into()));
         }
         if let Err(error) = self.check_alone(self.level) {

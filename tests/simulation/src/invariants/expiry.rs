@@ -111,8 +111,10 @@ pub(crate) async fn at_the_end(run: &Run) {
         for (id, session) in &history.sessions {
             // Otherwise it may have expired on one side of a cut and been used on the other; and in the moment in which
             // a node joins two may think that they are the first holder.
-            let formed =
-                session.announced.first().is_some_and(|(_, _, at)| run.was_formed(scenario.drop_time * 2, *at));
+            let formed = session
+                .announced
+                .first()
+                .is_some_and(|(_, _, at)| run.was_formed(scenario.drop_time * 2, *at));
             if calm && formed && session.announced.len() > 1 {
                 wrong.push(format!("{id:?}: its end was announced {} times", session.announced.len()));
             }
