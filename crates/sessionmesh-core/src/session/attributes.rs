@@ -64,13 +64,19 @@ const NEW_ORIGIN: u8 = 4;
 
 impl<'a> Attribute<'a> {
     /// A write; without a value, a removal.
-    pub fn new(name: &'a Name, stamp: Stamp, value: Option<&'a Value>) -> Self {
+    pub fn new(name: &'a str, stamp: Stamp, value: Option<&'a Value>) -> Self {
         let value = match value {
             None => Held::Removed,
             Some(value) if value.len() > INLINE_BYTES => Held::Apart(value),
             Some(value) => Held::Inline(value),
         };
         Self { name: name.as_bytes(), stamp, value }
+    }
+
+    /// The write of a value that is where it came; `None` if it is too long to be copied from there.
+    pub(crate) fn inline(name: &'a str, stamp: Stamp, value: &'a [u8]) -> Option<Self> {
+        let value = (value.len() <= INLINE_BYTES).then_some(Held::Inline(value))?;
+        Some(Self { name: name.as_bytes(), stamp, value })
     }
 
     /// Its name.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::contact::Contact;
 use super::error::PeerMisbehaved;
@@ -197,7 +198,7 @@ pub(super) fn check_delta(delta: Delta) -> Parsed<Delta> {
     if hlc > delta.previous { Ok(delta) } else { Err(missing("delta stamp")) }
 }
 
-fn end_to_wire(end: End) -> pb::End {
+pub(super) fn end_to_wire(end: End) -> pb::End {
     let cause = match end.cause {
         EndCause::Destroyed => pb::EndCause::Destroyed,
         EndCause::Expired => pb::EndCause::Expired,
@@ -210,7 +211,7 @@ fn end_to_wire(end: End) -> pb::End {
     }
 }
 
-fn end_from_wire(end: pb::End) -> Parsed<End> {
+pub(super) fn end_from_wire(end: pb::End) -> Parsed<End> {
     let cause = match end.cause() {
         pb::EndCause::Unspecified => return Err(missing("end cause")),
         pb::EndCause::Destroyed => EndCause::Destroyed,
@@ -234,10 +235,19 @@ fn condition_from_wire(conditional: bool, entries: &[pb::VersionEntry]) -> Parse
 
 /// The boots of a record, each named once and then by position.
 #[derive(Default)]
-struct Boots(Vec<u64>);
+pub(super) struct Boots(pub(super) SmallVec<[u64; 8]>);
 
 impl Boots {
-    fn index(&mut self, boot: BootId) -> u32 {
+    /// Of a state, without those that only its stamps name.
+    pub(super) fn of(state: &StateUpdate) -> Self {
+        let mut boots = Self::default();
+        for (boot, _) in state.version.entries().chain(state.base.iter().flat_map(Version::entries)) {
+            boots.index(boot);
+        }
+        boots
+    }
+
+    pub(super) fn index(&mut self, boot: BootId) -> u32 {
         let index = self.0.iter().position(|known| *known == boot.get()).unwrap_or_else(|| {
             self.0.push(boot.get());
             self.0.len() - 1
@@ -249,7 +259,7 @@ impl Boots {
         self.0.get(index as usize).copied().and_then(BootId::new).ok_or_else(|| missing("origin"))
     }
 
-    fn stamp(&self, hlc: u64, origin: u32) -> Parsed<Stamp> {
+    pub(super) fn stamp(&self, hlc: u64, origin: u32) -> Parsed<Stamp> {
         // A stamp of zero is "never": of no boot.
         if hlc == 0 {
             return Ok(Stamp::default());
@@ -257,17 +267,41 @@ impl Boots {
         Ok(Stamp { hlc: hlc_from_wire(hlc)?, origin: self.get(origin)? })
     }
 
-    fn row(&self, version: &Version) -> Vec<u64> {
-        self.0.iter().map(|boot| BootId::new(*boot).map_or(0, |boot| version.get(boot).get())).collect()
+    pub(super) fn row(&self, version: &Version) -> impl ExactSizeIterator<Item = u64> {
+        self.0.iter().map(|boot| BootId::new(*boot).map_or(0, |boot| version.get(boot).get()))
     }
 
-    fn version(&self, row: &[u64]) -> Parsed<Version> {
-        row.iter()
-            .enumerate()
-            .filter(|(_, hlc)| **hlc != 0)
-            .map(|(index, hlc)| Ok((self.get(index as u32)?, hlc_from_wire(*hlc)?)))
-            .collect()
+    pub(super) fn version(&self, row: impl IntoIterator<Item = u64>) -> Parsed<Version> {
+        let entries = row.into_iter().enumerate().filter(|(_, hlc)| *hlc != 0);
+        entries.map(|(index, hlc)| Ok((self.get(index as u32)?, hlc_from_wire(hlc)?))).collect()
     }
+}
+
+pub(super) fn stamped_limits_to_wire(update: &LimitsUpdate, boots: &mut Boots) -> Option<pb::StampedLimits> {
+    (*update != LimitsUpdate::default()).then(|| pb::StampedLimits {
+        limits: Some(limits_to_wire(update.limits)),
+        hlc: update.stamp.hlc.get(),
+        origin: boots.index(update.stamp.origin),
+    })
+}
+
+pub(super) fn stamped_limits_from_wire(limits: pb::StampedLimits, boots: &Boots) -> Parsed<LimitsUpdate> {
+    Ok(LimitsUpdate {
+        stamp: boots.stamp(limits.hlc, limits.origin)?,
+        limits: limits.limits.map(limits_from_wire).unwrap_or_default(),
+    })
+}
+
+pub(super) fn touch_to_wire(update: &TouchUpdate, boots: &mut Boots) -> pb::Touch {
+    pb::Touch {
+        hlc: update.stamp.hlc.get(),
+        origin: boots.index(update.stamp.origin),
+        age_ms: millis(update.age),
+    }
+}
+
+pub(super) fn touch_from_wire(touch: pb::Touch, boots: &Boots) -> Parsed<TouchUpdate> {
+    Ok(TouchUpdate { stamp: boots.stamp(touch.hlc, touch.origin)?, age: Duration::from_millis(touch.age_ms) })
 }
 
 fn record_to_wire(record: RecordUpdate) -> pb::Record {
@@ -278,11 +312,7 @@ fn record_to_wire(record: RecordUpdate) -> pb::Record {
         }
         Difference::State(state) => state,
     };
-    let mut boots = Boots::default();
-    let entries = state.version.entries().chain(state.base.iter().flat_map(Version::entries));
-    for (boot, _) in entries {
-        boots.index(boot);
-    }
+    let mut boots = Boots::of(&state);
     let attributes = state
         .attributes
         .iter()
@@ -293,22 +323,14 @@ fn record_to_wire(record: RecordUpdate) -> pb::Record {
             origin: boots.index(attribute.stamp.origin),
         })
         .collect();
-    let limits = (state.limits != LimitsUpdate::default()).then(|| pb::StampedLimits {
-        limits: Some(limits_to_wire(state.limits.limits)),
-        hlc: state.limits.stamp.hlc.get(),
-        origin: boots.index(state.limits.stamp.origin),
-    });
-    let touch = Some(pb::Touch {
-        hlc: state.touch.stamp.hlc.get(),
-        origin: boots.index(state.touch.stamp.origin),
-        age_ms: millis(state.touch.age),
-    });
+    let limits = stamped_limits_to_wire(&state.limits, &mut boots);
+    let touch = Some(touch_to_wire(&state.touch, &mut boots));
     pb::Record {
         id,
-        version: boots.row(&state.version),
+        version: boots.row(&state.version).collect(),
         is_difference: state.base.is_some(),
-        base: state.base.map(|base| boots.row(&base)).unwrap_or_default(),
-        boots: boots.0,
+        base: state.base.map(|base| boots.row(&base).collect()).unwrap_or_default(),
+        boots: boots.0.into_vec(),
         attributes,
         limits,
         touch,
@@ -323,7 +345,7 @@ fn record_from_wire(record: pb::Record) -> Parsed<RecordUpdate> {
         let difference = Difference::Ended(end.ok_or_else(|| missing("record"))?);
         return Ok(RecordUpdate { id, difference });
     };
-    let boots = Boots(record.boots);
+    let boots = Boots(record.boots.into());
     let mut attributes = Vec::with_capacity(record.attributes.len());
     for attribute in record.attributes {
         let stamp = boots.stamp(attribute.hlc, attribute.origin)?;
@@ -331,24 +353,12 @@ fn record_from_wire(record: pb::Record) -> Parsed<RecordUpdate> {
     }
     let writes = attributes.iter().map(|(name, stamp, value)| Attribute::new(name, *stamp, value.as_ref()));
     let attributes = writes.collect();
-    let limits = record
-        .limits
-        .map(|limits| {
-            Ok(LimitsUpdate {
-                stamp: boots.stamp(limits.hlc, limits.origin)?,
-                limits: limits.limits.map(limits_from_wire).unwrap_or_default(),
-            })
-        })
-        .transpose()?
-        .unwrap_or_default();
-    let touch = TouchUpdate {
-        stamp: boots.stamp(touch.hlc, touch.origin)?,
-        age: Duration::from_millis(touch.age_ms),
-    };
+    let limits = record.limits.map(|limits| stamped_limits_from_wire(limits, &boots)).transpose()?;
+    let (limits, touch) = (limits.unwrap_or_default(), touch_from_wire(touch, &boots)?);
     let state = StateUpdate {
         attributes,
-        version: boots.version(&record.version)?,
-        base: record.is_difference.then(|| boots.version(&record.base)).transpose()?,
+        version: boots.version(record.version)?,
+        base: record.is_difference.then(|| boots.version(record.base)).transpose()?,
         limits,
         touch,
         expired: end,

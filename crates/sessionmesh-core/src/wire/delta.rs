@@ -8,14 +8,14 @@ use alloc::vec::Vec;
 use bytes::{BufMut, Bytes};
 use bytestring::ByteString;
 use prost::Message;
-use prost::encoding::{
-    WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len,
-};
 
 use super::convert::{
     check_delta, id_from_wire, limits_from_wire, limits_to_wire, name_from_wire, value_from_wire,
 };
 use super::error::PeerMisbehaved;
+use super::fields::{
+    Field, block_len, bool_len, fixed_len, next, open_block, put_block, put_bool, put_fixed,
+};
 use super::generated as pb;
 use crate::session::{Delta, Name, Value};
 use crate::{BootId, Hlc, Stamp};
@@ -36,13 +36,9 @@ const ACK_LATER: u32 = 7;
 const NAME: u32 = 1;
 const VALUE: u32 = 2;
 
-const FIXED_LEN: usize = 8;
-const BOOL_LEN: usize = 1;
-
 /// A frame that is a delta, length first.
 pub(super) fn encode(delta: &Delta) -> Bytes {
     let limits = delta.limits.map(limits_to_wire);
-    let fixed_len = |tag, number: u64| if number == 0 { 0 } else { key_len(tag) + FIXED_LEN };
     let body_len = block_len(ID, delta.id.as_bytes().len())
         + fixed_len(PREVIOUS, delta.previous.get())
         + fixed_len(STAMP, delta.stamp.hlc.get())
@@ -77,41 +73,9 @@ pub(super) fn encode(delta: &Delta) -> Bytes {
     bytes.into()
 }
 
-fn bool_len(tag: u32, set: bool) -> usize {
-    if set { key_len(tag) + BOOL_LEN } else { 0 }
-}
-
-fn put_bool(tag: u32, set: bool, bytes: &mut Vec<u8>) {
-    if set {
-        encode_key(tag, WireType::Varint, bytes);
-        bytes.put_u8(1);
-    }
-}
-
 fn change_len((name, value): &(Name, Option<Value>)) -> usize {
     let name_len = if name.is_empty() { 0 } else { block_len(NAME, name.len()) };
     name_len + value.as_ref().map_or(0, |value| block_len(VALUE, value.len()))
-}
-
-fn block_len(tag: u32, len: usize) -> usize {
-    key_len(tag) + encoded_len_varint(len as u64) + len
-}
-
-fn open_block(tag: u32, len: usize, bytes: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, bytes);
-    encode_varint(len as u64, bytes);
-}
-
-fn put_block(tag: u32, block: &[u8], bytes: &mut Vec<u8>) {
-    open_block(tag, block.len(), bytes);
-    bytes.put_slice(block);
-}
-
-fn put_fixed(tag: u32, number: u64, bytes: &mut Vec<u8>) {
-    if number != 0 {
-        encode_key(tag, WireType::SixtyFourBit, bytes);
-        bytes.put_u64_le(number);
-    }
 }
 
 /// A frame's delta; `None` if it is another kind of frame, or not of the form that [`encode`] gives it.
@@ -161,32 +125,6 @@ fn change(frame: &Bytes, mut block: &[u8]) -> Option<(Name, Option<Value>)> {
         }
     }
     Some((name_from_wire(name).ok()?, value_from_wire(value)))
-}
-
-enum Field<'a> {
-    Varint(u64),
-    Fixed(u64),
-    Block(&'a [u8]),
-}
-
-fn next<'a>(bytes: &mut &'a [u8]) -> Option<(u32, Field<'a>)> {
-    let (tag, wire_type) = decode_key(bytes).ok()?;
-    let field = match wire_type {
-        WireType::Varint => Field::Varint(decode_varint(bytes).ok()?),
-        WireType::SixtyFourBit => {
-            let (number, rest) = bytes.split_first_chunk()?;
-            *bytes = rest;
-            Field::Fixed(u64::from_le_bytes(*number))
-        }
-        WireType::LengthDelimited => {
-            let len = usize::try_from(decode_varint(bytes).ok()?).ok()?;
-            let (block, rest) = bytes.split_at_checked(len)?;
-            *bytes = rest;
-            Field::Block(block)
-        }
-        _ => return None,
-    };
-    Some((tag, field))
 }
 
 #[cfg(test)]

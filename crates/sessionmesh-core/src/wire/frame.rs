@@ -12,6 +12,7 @@ use super::delta;
 use super::error::PeerMisbehaved;
 use super::generated as pb;
 use super::handshake::Refusal;
+use super::record;
 use crate::membership::MemberState;
 use crate::session::{Delta, End, RecordUpdate, Version};
 use crate::{BootId, SessionId};
@@ -220,8 +221,15 @@ pub enum ReplyStep {
 impl Frame {
     /// As bytes, length first. Data frames are encoded once and shared by all peers.
     pub fn encode(self) -> Bytes {
-        if let Self::Delta(delta) = &self {
-            return delta::encode(delta);
+        match &self {
+            Self::Delta(delta) => return delta::encode(delta),
+            Self::PassReply(PassReply { pass, view, step: ReplyStep::Records(records, next) }) => {
+                return record::encode_reply(*pass, *view, records, *next);
+            }
+            Self::PassRequest(PassRequest { pass, view, step: PassStep::Push(records) }) => {
+                return record::encode_push(*pass, *view, records);
+            }
+            _ => {}
         }
         let message = convert::frame_to_wire(self);
         let length = message.encoded_len();
@@ -269,6 +277,9 @@ impl FrameDecoder {
         let body = buffer.split_to(length).freeze();
         if let Some(delta) = delta::decode(&body, self.peer) {
             return Ok(Some(Frame::Delta(delta?)));
+        }
+        if let Some(records) = record::decode(&body) {
+            return Ok(Some(records));
         }
         let frame = pb::Frame::decode(body).map_err(|_| PeerMisbehaved::Undecodable)?;
         convert::frame_from_wire(frame, self.peer).map(Some)

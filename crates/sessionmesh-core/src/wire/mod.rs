@@ -8,6 +8,7 @@ mod contact;
 mod convert;
 mod delta;
 mod error;
+mod fields;
 mod frame;
 #[rustfmt::skip] // Byte for byte what the generator writes.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -17,6 +18,7 @@ mod heartbeat;
 pub(crate) mod member_state;
 pub(crate) mod mode;
 mod probe;
+mod record;
 mod token;
 
 pub use auth::{ClusterKey, ClusterTag, KeyId};

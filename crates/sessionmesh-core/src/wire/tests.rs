@@ -34,9 +34,9 @@ fn limits() -> Limits {
 
 fn record() -> RecordUpdate {
     let version: Version = [(boot(7), Hlc::from_raw(9)), (boot(8), Hlc::from_raw(4))].into_iter().collect();
-    let (cart, gone, tea) = ("cart".into(), "gone".into(), Bytes::from_static(b"tea"));
+    let tea = Bytes::from_static(b"tea");
     let attributes =
-        [Attribute::new(&cart, stamp(9, 7), Some(&tea)), Attribute::new(&gone, stamp(3, 5), None)];
+        [Attribute::new("cart", stamp(9, 7), Some(&tea)), Attribute::new("gone", stamp(3, 5), None)];
     let state = StateUpdate {
         attributes: attributes.into_iter().collect(),
         base: Some([(boot(7), Hlc::from_raw(2))].into_iter().collect()),
