@@ -132,6 +132,7 @@ impl Control {
             if now >= self.node.poll_timeout() {
                 self.node.handle_timeout(now);
                 self.check_streams(now);
+                self.mesh.requests.look(now);
             }
             self.follow(now);
             if let Some(input) = input {

@@ -30,10 +30,16 @@ impl Requests {
         }
     }
 
-    fn are_recent(&self, now: Instant) -> bool {
-        if self.came.swap(false, Ordering::Relaxed) {
+    /// Looks at the flag; at each tick, or one set long ago would count as set now.
+    pub(crate) fn look(&self, now: Instant) {
+        if self.came.load(Ordering::Relaxed) {
+            self.came.store(false, Ordering::Relaxed);
             self.seen_at.store(now.as_nanos(), Ordering::Relaxed);
         }
+    }
+
+    fn are_recent(&self, now: Instant) -> bool {
+        self.look(now);
         now - Instant::from_nanos(self.seen_at.load(Ordering::Relaxed)) < RECENT
     }
 }

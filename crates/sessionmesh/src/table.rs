@@ -177,6 +177,11 @@ impl SessionTable {
         &self.parts[first * TABLE_PARTS / 256]
     }
 
+    /// About how many records a part has.
+    pub(crate) fn len_of(&self, part: u8) -> usize {
+        self.parts[usize::from(part)].records.len()
+    }
+
     /// As [`Table::for_each`], of the ids in this part.
     pub(crate) fn for_each_in(&self, part: u8, mut f: impl FnMut(&SessionId, &Record)) -> Look {
         let look = Look(self.looks.fetch_add(1, Ordering::Relaxed) + 1);

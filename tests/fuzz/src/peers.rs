@@ -62,7 +62,7 @@ pub fn messages(data: &[u8]) {
             }
             Frame::Epoch(epoch) => inbox.begin_epoch(epoch),
             Frame::PassRequest(PassRequest { step, .. }) => {
-                if matches!(step, PassStep::Open) {
+                if matches!(step, PassStep::Open { .. }) {
                     responder = PassResponder::new(Summary::collect(&table, |_, _| Share::Both));
                 }
                 let _ = responder.handle(step, &table, &clock, now(), |_| ());

@@ -445,7 +445,7 @@ fn step_to_wire(step: PassStep) -> pass_request::Step {
         Step::Expand(pb::PassExpand { prefixes: prefixes.into_iter().map(prefix_to_wire).collect(), list })
     };
     match step {
-        PassStep::Open => Step::Open(pb::PassOpen {}),
+        PassStep::Open { empty } => Step::Open(pb::PassOpen { empty }),
         PassStep::Expand(prefixes) => expand(prefixes, false),
         PassStep::List(prefixes) => expand(prefixes, true),
         PassStep::Pull(wants) => Step::Pull(wants_to_wire(wants)),
@@ -469,7 +469,7 @@ fn optional_id_from_wire(bytes: &Bytes) -> Parsed<Option<SessionId>> {
 fn step_from_wire(step: pass_request::Step) -> Parsed<PassStep> {
     use pass_request::Step;
     Ok(match step {
-        Step::Open(pb::PassOpen {}) => PassStep::Open,
+        Step::Open(pb::PassOpen { empty }) => PassStep::Open { empty },
         Step::Expand(expand) => {
             let prefixes = expand.prefixes.into_iter().map(prefix_from_wire).collect::<Parsed<_>>()?;
             if expand.list { PassStep::List(prefixes) } else { PassStep::Expand(prefixes) }

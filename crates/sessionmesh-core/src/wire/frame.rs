@@ -168,8 +168,11 @@ pub struct PassRequest {
 /// What the driver of a pass asks of the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PassStep {
-    /// Sum up your records.
-    Open,
+    /// Sum up your records; `empty`: the driver has none, and their number is enough.
+    Open {
+        /// Nothing is here that the responder might lack.
+        empty: bool,
+    },
     /// The sums below these prefixes.
     Expand(Vec<Prefix>),
     /// The ids and digests below these prefixes.

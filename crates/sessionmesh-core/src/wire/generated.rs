@@ -531,7 +531,11 @@ pub mod pass_reply {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PassOpen {}
+pub struct PassOpen {
+    /// The driver has no records: counts are enough, sums may be 0.
+    #[prost(bool, tag = "1")]
+    pub empty: bool,
+}
 /// A prefix of session ids: the first `depth` hex digits, left-aligned in `bits`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Prefix {

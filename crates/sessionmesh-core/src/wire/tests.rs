@@ -99,7 +99,7 @@ fn frames() -> Vec<Frame> {
         Frame::Leave,
         Frame::Verdict(None),
         Frame::Verdict(Some(refusal)),
-        step(PassStep::Open),
+        step(PassStep::Open { empty: true }),
         step(PassStep::Expand(Vec::from([prefix]))),
         step(PassStep::List(Vec::from([prefix]))),
         step(PassStep::Pull(Vec::from([want.clone()]))),

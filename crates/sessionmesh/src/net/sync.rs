@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{LinkId, PassDone, PassRole};
-use sessionmesh_core::placement::{Share, View};
-use sessionmesh_core::replication::pass::{Entry, PartSum, PassDriver, PassResponder, Summary};
+use sessionmesh_core::placement::{Mode, Share, View};
+use sessionmesh_core::replication::pass::{Entry, Listed, PartSum, PassDriver, PassResponder, Summary};
 use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
 use sessionmesh_core::{BootId, SessionId};
@@ -146,13 +146,19 @@ impl Drop for Sync {
 }
 
 impl Sync {
-    /// Sums up what is here for the member.
-    async fn summary(&mut self) -> (View, Summary) {
+    /// Sums up what is here for the member; `counted`: how much there is will do.
+    async fn summary(&mut self, counted: bool) -> (View, Summary) {
         let routes = self.mesh.routes.kept();
         let (mesh, view, boot) = (self.mesh.clone(), routes.view.clone(), self.peer.boot);
+        // In backup-only mode who has to do with a record takes a look at each.
+        let counted = counted && view.mode() == Mode::AllPeers;
         let started = host::mono();
         let mut parts = Vec::with_capacity(usize::from(LAST_PART) + 1);
         for part in 0..=LAST_PART {
+            if counted {
+                parts.push(PartSum::uncompared(mesh.table.len_of(part) as u64));
+                continue;
+            }
             let kept = mesh.sums().get(&routes, boot, part);
             if let Some((_, sum)) = kept.filter(|(look, _)| mesh.table.is_as_of(part, *look)) {
                 parts.push(sum);
@@ -174,12 +180,13 @@ impl Sync {
         }
         let list = {
             let view = view.clone();
-            move |part: usize| {
+            move |part: usize, with: Listed| {
                 let mut entries: Vec<Entry> = Vec::new();
                 let part = u8::try_from(part).unwrap_or(LAST_PART);
                 share_part(&mesh, &view, boot, part, |id, record, share| {
                     if share == Share::Both {
-                        entries.push((*id, record.digest()));
+                        let digest = if with == Listed::Digests { record.digest() } else { 0 };
+                        entries.push((*id, digest));
                     }
                 });
                 entries
@@ -197,7 +204,7 @@ impl Sync {
         self.next += 1;
         count(&self.mesh.counters.passes_begun);
         tracing::debug!(node = %self.mesh.me.name, member = %self.peer.name, pass = self.next, "pass begins");
-        let (view, summary) = self.summary().await;
+        let (view, summary) = self.summary(false).await;
         let side = PassDriver::new(summary);
         self.driving = Some(Pass { number: self.next, side, view, agreed: true });
         self.ask();
@@ -256,10 +263,10 @@ impl Sync {
 
     async fn answer(&mut self, request: PassRequest) -> Result<(), PeerMisbehaved> {
         let PassRequest { pass: number, view: their_view, step } = request;
-        if step == PassStep::Open {
+        if let PassStep::Open { empty } = step {
             self.peer.outbox_on(self.link, |outbox| outbox.pass_failed(PassRole::Responder));
             self.peer.outbox_on(self.link, |outbox| outbox.pass_began(PassRole::Responder));
-            let (view, summary) = self.summary().await;
+            let (view, summary) = self.summary(empty).await;
             self.answering = Some(Pass { number, side: PassResponder::new(summary), view, agreed: true });
         }
         let close = step == PassStep::Close;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use super::responder::{apply, approximate_bytes, is_over, lacked};
-use super::summary::{Entry, Summary};
+use super::summary::{Entry, Listed, Summary};
 use super::{BATCH_BYTES, EXPANDED_PER_REQUEST, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate, Version};
@@ -124,7 +124,8 @@ impl PassDriver {
         }
         if !core::mem::replace(&mut self.opened, true) {
             self.asked.push_back(Asked::Sums(alloc::vec![Prefix::ROOT]));
-            return Some(PassStep::Open);
+            let empty = self.summary.is_empty() && self.summary.strays().is_empty();
+            return Some(PassStep::Open { empty });
         }
         let (step, asked) = self.next_step(table, now)?;
         self.asked.push_back(asked);
@@ -350,7 +351,7 @@ impl PassDriver {
         let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
         for prefix in prefixes {
             let mut absent = Vec::new();
-            self.summary.visit(*prefix, None, |entry| {
+            self.summary.visit(*prefix, None, Listed::Digests, |entry| {
                 absent.extend((!theirs.contains_key(&entry.0)).then_some(entry));
                 ControlFlow::Continue(())
             });

@@ -15,7 +15,7 @@ mod summary;
 
 pub use driver::{PassDriver, PassStats};
 pub use responder::PassResponder;
-pub use summary::{Entry, PartSum, Summary};
+pub use summary::{Entry, Listed, PartSum, Summary};
 
 /// About how many bytes of records travel in one message.
 const BATCH_BYTES: usize = 64 << 10;

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use super::summary::Summary;
+use super::summary::{Listed, Summary};
 use super::{BATCH_BYTES, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, EndCause, Record, RecordUpdate};
@@ -44,7 +44,7 @@ impl PassResponder {
             if few { Ok(()) } else { Err(PeerMisbehaved::TooMany("prefixes")) }
         };
         Ok(match step {
-            PassStep::Open => ReplyStep::Sums(alloc::vec![self.summary.children(Prefix::ROOT)]),
+            PassStep::Open { .. } => ReplyStep::Sums(alloc::vec![self.summary.children(Prefix::ROOT)]),
             PassStep::Expand(prefixes) => {
                 few(&prefixes)?;
                 ReplyStep::Sums(prefixes.into_iter().map(|prefix| self.summary.children(prefix)).collect())
@@ -53,7 +53,7 @@ impl PassResponder {
                 few(&prefixes)?;
                 let mut entries = Vec::new();
                 for prefix in prefixes {
-                    self.summary.visit(prefix, None, |entry| {
+                    self.summary.visit(prefix, None, Listed::Digests, |entry| {
                         entries.push(entry);
                         ControlFlow::Continue(())
                     });
@@ -113,7 +113,7 @@ impl PassResponder {
         let mut bytes = 0;
         let mut records = Vec::new();
         let mut broke_off = None;
-        self.summary.visit(prefix, after, |(id, _)| {
+        self.summary.visit(prefix, after, Listed::Ids, |(id, _)| {
             if let Some(update) = table.read(&id, |record| record?.update(id, None, now.mono)) {
                 bytes += approximate_bytes(&update);
                 records.push(update);

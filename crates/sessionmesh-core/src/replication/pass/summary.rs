@@ -26,6 +26,11 @@ pub struct PartSum {
 }
 
 impl PartSum {
+    /// Of about so many records, not summed up: for one who has none.
+    pub fn uncompared(count: u64) -> Self {
+        Self { count, ..Self::default() }
+    }
+
     /// Adds a record, if the other node has to do with it. Records may come in any order.
     pub fn add(&mut self, id: &SessionId, record: &Record, share: Share) {
         match share {
@@ -42,13 +47,15 @@ impl PartSum {
 /// The records of one part, by id.
 #[derive(Debug, Default)]
 struct Listing {
+    /// With digests that mean something if these were asked for.
     entries: Vec<Entry>,
+    with: Listed,
     /// Wrapping sums of the digests before each entry, and of all.
     running: Vec<u64>,
 }
 
 impl Listing {
-    fn new(mut entries: Vec<Entry>) -> Self {
+    fn new(mut entries: Vec<Entry>, with: Listed) -> Self {
         // Fast for runs that are in order.
         entries.sort_by_key(|entry| entry.0);
         let mut running = Vec::with_capacity(entries.len() + 1);
@@ -58,7 +65,7 @@ impl Listing {
             sum = sum.wrapping_add(*digest);
             running.push(sum);
         }
-        Self { entries, running }
+        Self { entries, with, running }
     }
 
     fn bounds(&self, prefix: Prefix) -> (usize, usize) {
@@ -80,8 +87,18 @@ impl Listing {
     }
 }
 
+/// What a list of records is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listed {
+    /// To send them: digests may be left 0.
+    #[default]
+    Ids,
+    /// To compare them.
+    Digests,
+}
+
 /// Lists the records of one part that both should hold.
-type List = Box<dyn Fn(usize) -> Vec<Entry> + Send + Sync>;
+type List = Box<dyn Fn(usize, Listed) -> Vec<Entry> + Send + Sync>;
 
 /// The records that two nodes compare in a pass: sums of all parts, and a list of each in which they differ.
 pub struct Summary {
@@ -105,12 +122,15 @@ impl fmt::Debug for Summary {
 
 impl Summary {
     /// From the sums of all parts, in the order of the ids: 1, or one for each prefix of 1 or of 2 digits. `list` is
-    /// called at most once for each part, when the two sides differ there; what has changed since the sum was taken
-    /// makes no difference to what the pass achieves.
+    /// called at most once for each part and what it is for, when the two sides differ there; what has changed since the
+    /// sum was taken makes no difference to what the pass achieves.
     ///
     /// # Panics
     /// With another number of parts.
-    pub fn new(parts: Vec<PartSum>, list: impl Fn(usize) -> Vec<Entry> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        parts: Vec<PartSum>,
+        list: impl Fn(usize, Listed) -> Vec<Entry> + Send + Sync + 'static,
+    ) -> Self {
         assert!(matches!(parts.len(), 1 | 16 | 256), "{} parts, not 1, 16 or 256", parts.len());
         let depth = (parts.len().ilog2() / 4) as u8;
         let mut strays: Vec<Entry> = parts.iter().flat_map(|part| &part.strays).copied().collect();
@@ -129,7 +149,7 @@ impl Summary {
                 entries.push((*id, record.digest()));
             }
         });
-        Self::new(alloc::vec![part], move |_| entries.clone())
+        Self::new(alloc::vec![part], move |_, _| entries.clone())
     }
 
     /// The strays for the other node, by id.
@@ -165,12 +185,14 @@ impl Summary {
         part(*range.start())..=part(*range.end())
     }
 
-    fn listing(&mut self, part: usize) -> &Listing {
-        let list = &self.list;
-        match self.listings.get_mut(part) {
-            Some(listing) => listing.get_or_insert_with(|| Listing::new(list(part))),
-            None => const { &Listing { entries: Vec::new(), running: Vec::new() } },
+    fn listing(&mut self, part: usize, with: Listed) -> &Listing {
+        let Some(listing) = self.listings.get_mut(part) else {
+            return const { &Listing { entries: Vec::new(), with: Listed::Digests, running: Vec::new() } };
+        };
+        if listing.as_ref().is_some_and(|listing| listing.with < with) {
+            *listing = None;
         }
+        listing.get_or_insert_with(|| Listing::new((self.list)(part, with), with))
     }
 
     /// The records below a prefix and after an id, by id, until told to stop.
@@ -178,6 +200,7 @@ impl Summary {
         &mut self,
         prefix: Prefix,
         after: Option<SessionId>,
+        with: Listed,
         mut f: impl FnMut(Entry) -> ControlFlow<()>,
     ) {
         let first =
@@ -186,7 +209,7 @@ impl Summary {
             if part < first {
                 continue;
             }
-            let below = self.listing(part).below(prefix);
+            let below = self.listing(part, with).below(prefix);
             let start = after.map_or(0, |after| below.partition_point(|entry| entry.0 <= after));
             for entry in below.get(start..).unwrap_or_default() {
                 if f(*entry).is_break() {
@@ -199,14 +222,14 @@ impl Summary {
     /// The records below a prefix of which all lie in one part, by id.
     pub(super) fn below(&mut self, prefix: Prefix) -> &[Entry] {
         let part = *self.parts(prefix).start();
-        self.listing(part).below(prefix)
+        self.listing(part, Listed::Digests).below(prefix)
     }
 
     /// Sum and count below a prefix.
     pub fn sum(&mut self, prefix: Prefix) -> (u64, u64) {
         let parts = self.parts(prefix);
         if prefix.depth > self.depth {
-            return self.listing(*parts.start()).sum(prefix);
+            return self.listing(*parts.start(), Listed::Digests).sum(prefix);
         }
         let parts = self.parts.get(parts).unwrap_or_default();
         parts.iter().fold((0, 0), |(sum, count), part| (sum.wrapping_add(part.sum), count + part.count))
@@ -229,7 +252,7 @@ mod tests {
     use super::*;
 
     fn in_parts(count: usize) -> Summary {
-        let entries = move |part: usize| {
+        let entries = move |part: usize, _| {
             let id = |n: u64| {
                 SessionId::from_bytes(
                     [n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(); 2].concat().try_into().unwrap(),
@@ -239,7 +262,7 @@ mod tests {
             all.filter(|(id, _)| usize::from(id.as_bytes()[0]) * count / 256 == part).collect::<Vec<Entry>>()
         };
         let parts = (0..count).map(|part| {
-            let entries = entries(part);
+            let entries = entries(part, Listed::Digests);
             let sum = entries.iter().fold(0u64, |sum, entry| sum.wrapping_add(entry.1));
             PartSum { sum, count: entries.len() as u64, strays: Vec::new() }
         });
@@ -254,13 +277,13 @@ mod tests {
         for prefix in prefixes.map(|(bits, depth)| Prefix::new(bits, depth)) {
             let [one, sixteen, many] = summaries.each_mut().map(|summary| {
                 let mut entries = Vec::new();
-                summary.visit(prefix, None, |entry| {
+                summary.visit(prefix, None, Listed::Digests, |entry| {
                     entries.push(entry);
                     ControlFlow::Continue(())
                 });
                 let after = entries.get(entries.len() / 2).map(|entry| entry.0);
                 let mut rest = Vec::new();
-                summary.visit(prefix, after, |entry| {
+                summary.visit(prefix, after, Listed::Digests, |entry| {
                     rest.push(entry);
                     if rest.len() < 9 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
@@ -280,7 +303,7 @@ mod tests {
     fn only_a_part_that_differs_is_listed() {
         let listed = alloc::sync::Arc::new(core::sync::atomic::AtomicUsize::new(0));
         let counted = listed.clone();
-        let mut summary = Summary::new(alloc::vec![PartSum::default(); 256], move |_| {
+        let mut summary = Summary::new(alloc::vec![PartSum::default(); 256], move |_, _| {
             counted.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
             Vec::new()
         });
@@ -290,5 +313,9 @@ mod tests {
         summary.children(Prefix::new(0, 2));
         summary.children(Prefix::new(0, 2));
         assert_eq!(listed.load(core::sync::atomic::Ordering::Relaxed), 1);
+        for with in [Listed::Ids, Listed::Ids, Listed::Digests, Listed::Ids] {
+            summary.visit(Prefix::new(1 << 56, 2), None, with, |_| ControlFlow::Continue(()));
+        }
+        assert_eq!(listed.load(core::sync::atomic::Ordering::Relaxed), 3, "once for ids, once for digests");
     }
 }
