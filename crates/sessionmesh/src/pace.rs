@@ -53,20 +53,18 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// Rests after work, unless nobody asks this node for anything. One that leaves is asked no more, but those that it
-    /// hands over to are.
+    /// hands over to are. Without a rest it yields: what was made is sent, and asked for, while the next is made.
     pub(crate) async fn rest(&mut self, mesh: &Mesh, worked: Duration) {
         let rests = match *mesh.phase.borrow() {
             Phase::Joining(_) => false,
             Phase::Leaving => true,
             Phase::Ready | Phase::Stopped(_) => mesh.requests.are_recent(host::mono()),
         };
-        if !rests {
-            self.debt = Duration::ZERO;
-            return;
-        }
-        self.debt += worked * REST;
+        self.debt = if rests { self.debt + worked * REST } else { Duration::ZERO };
         if self.debt >= LEAST_REST {
             tokio::time::sleep(std::mem::take(&mut self.debt)).await;
+        } else {
+            tokio::task::yield_now().await;
         }
     }
 }
