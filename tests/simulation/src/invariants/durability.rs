@@ -100,7 +100,17 @@ fn of_session<'a>(
     session: &'a Session,
     values: &'a BTreeMap<String, Vec<u8>>,
 ) -> impl Iterator<Item = String> + 'a {
-    let promised = |op: &OpId| session.writes[op].outcome == Outcome::Done { promised: true };
+    // Beyond a cut the session may have been used since its node let it end by idleness: of the two sides only the other
+    // has it still.
+    let ended_with = |stamp: Stamp| {
+        session.announced.iter().any(|(boot, end, _)| {
+            end.cause == EndCause::Expired && *boot == stamp.boot && end.stamp.hlc.get() >= stamp.hlc
+        })
+    };
+    let promised = move |op: &OpId| {
+        let write = &session.writes[op];
+        write.outcome == Outcome::Done { promised: true } && !write.stamp.is_some_and(ended_with)
+    };
     session.writes.keys().copied().filter(promised).filter_map(|op| {
         let write = &session.writes[&op];
         let there = values.get(&write.attribute).and_then(|value| op_of(value));
