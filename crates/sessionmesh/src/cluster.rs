@@ -1,5 +1,6 @@
 //! A node of the cluster, as the application holds it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -170,8 +171,8 @@ impl Cluster {
         }
     }
 
-    /// Leaves the cluster: serves no more sessions, waits until the others have all that this node
-    /// holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes
+    /// Leaves the cluster: serves no more sessions, waits until the others, each of which must answer once more or be
+    /// dropped, have all that this node holds (at most `leave_timeout` without any progress), in backup-only mode on as many other nodes
     /// as the mode asks for, says goodbye, and stops. Its ports are free then. A second call waits for the
     /// first.
     ///
@@ -187,19 +188,27 @@ impl Cluster {
             self.ports_closed().await;
             return Ok(());
         }
+        let begun = host::mono();
+        // One that has applied everything may have died since, and who counts on it would be the last to have it: each
+        // must answer once more, or be dropped.
+        let mut heard: BTreeMap<BootId, u64> = BTreeMap::new();
+        for peer in &mesh.routes.kept().peers {
+            heard.insert(peer.boot, peer.frames_received());
+            peer.send(Frame::Ping(begun.as_nanos()));
+        }
+        let is_silent =
+            |peer: &Peer| peer.frames_received() == heard.get(&peer.boot).copied().unwrap_or_default();
         let behind = || -> Vec<NodeName> {
             let routes = mesh.routes.current();
-            let behind = routes
-                .peers
-                .iter()
-                .filter(|peer| !peer.outbox(|outbox| outbox.is_drained(|wait| wait.is_proposal)));
+            let behind = routes.peers.iter().filter(|peer| {
+                is_silent(peer) || !peer.outbox(|outbox| outbox.is_drained(|wait| wait.is_proposal))
+            });
             behind.map(|peer| peer.name.clone()).collect()
         };
         if mesh.routes.current().view.ready() == 0 && mesh.table.len() > 0 {
             let records = mesh.table.len();
             tracing::warn!(node = %mesh.me.name, records, "the last node leaves: its sessions end with it");
         }
-        let begun = host::mono();
         let (mut least, mut moved, mut progress_at) = (u64::MAX, 0, begun);
         let passes = || {
             let counters = &mesh.counters;
@@ -215,7 +224,8 @@ impl Cluster {
             let routes = mesh.routes.kept();
             let unacked: u64 =
                 routes.peers.iter().map(|peer| peer.outbox(|outbox| outbox.stats().unacked)).sum();
-            let remaining = left + unacked + u64::from(!compared);
+            let silent = routes.peers.iter().filter(|peer| is_silent(peer)).count() as u64;
+            let remaining = left + unacked + silent + u64::from(!compared);
             let now = host::mono();
             let pass_bytes = mesh.counters.pass_bytes_sent.load(Ordering::Relaxed);
             if remaining < least {

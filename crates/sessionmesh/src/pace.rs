@@ -68,3 +68,21 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_recent_for_a_quarter_of_a_second_whenever_it_is_asked_for() {
+        let requests = Requests::default();
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        assert!(!requests.are_recent(at(1_000)));
+        requests.note();
+        assert!(requests.are_recent(at(1_000)) && requests.are_recent(at(1_249)));
+        assert!(!requests.are_recent(at(1_250)));
+        requests.note();
+        requests.look(at(2_000));
+        assert!(!requests.are_recent(at(2_250)), "one of long ago");
+    }
+}

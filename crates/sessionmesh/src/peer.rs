@@ -84,6 +84,11 @@ impl Peer {
         f(&mut self.stream().outbox)
     }
 
+    /// How many frames have come from it, over all its links.
+    pub(crate) fn frames_received(&self) -> u64 {
+        self.traffic.frames_received.load(Ordering::Relaxed)
+    }
+
     fn fetches(&self) -> MutexGuard<'_, Fetches> {
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -268,9 +268,18 @@ impl Mesh {
                 false => share(node, other, id),
             })
         };
+        self.pass_of(driver, responder, [summary(driver, responder), summary(responder, driver)])
+    }
+
+    /// The same over two summaries, the driver's and the other's.
+    pub(super) fn pass_of(
+        &self,
+        driver: &Node,
+        responder: &Node,
+        [mine, theirs]: [Summary; 2],
+    ) -> (usize, [Vec<(SessionId, u64)>; 2]) {
         driver.streams[&responder.boot].outbox.borrow_mut().pass_began(PassRole::Driver);
-        let mut pass = PassDriver::new(summary(driver, responder));
-        let mut answers = PassResponder::new(summary(responder, driver));
+        let (mut pass, mut answers) = (PassDriver::new(mine), PassResponder::new(theirs));
         let mut bytes = 0;
         let mut replies = VecDeque::new();
         while !pass.is_done() {

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::commit;
 use crate::Instant;
 use crate::membership::PassRole;
+use crate::replication::pass::{Listed, PartSum, Summary};
 use crate::replication::{Appended, Inbox, Outbox, REST, Table};
 use crate::session::{Change, Record};
 use mesh::{Mesh, Node, id};
@@ -268,6 +269,29 @@ fn stamps_follow_causality_though_a_clock_is_an_hour_behind() {
         assert_eq!(node.get(id(1), "k").as_deref(), Some(&b"second"[..]));
     }
     assert!(b.clock.ahead_ms(1_000) >= Duration::from_secs(3_600).as_millis() as u64);
+}
+
+/// It says so, and its donor counts instead of summing up.
+#[test]
+fn one_who_has_nothing_gets_all_that_the_other_has_counted() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    for n in 0..2_000 {
+        a.create(id(n));
+    }
+    let counted = |node: &Node| {
+        let mut ids = alloc::vec![Vec::new(); 16];
+        node.table.for_each(|id, _| ids[usize::from(id.as_bytes()[0] >> 4)].push((*id, 0)));
+        let parts = ids.iter().map(|part| PartSum::uncompared(part.len() as u64)).collect();
+        Summary::new(parts, move |part, with| {
+            assert_eq!(with, Listed::Ids, "nothing is compared");
+            ids[part].clone()
+        })
+    };
+    mesh.relink(a, b);
+    mesh.pass_of(b, a, [b, a].map(counted));
+    assert!((0..2_000).all(|n| b.is_live(id(n))));
+    mesh.assert_equal();
 }
 
 #[test]
