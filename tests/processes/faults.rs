@@ -11,6 +11,7 @@ in_both_modes! {
     what_was_acknowledged_survives_the_crash_of_the_node_that_answered
     a_stopped_node_is_dropped_and_serves_nothing_stale_when_it_wakes
     a_stopped_node_does_not_delay_writes_at_level_async
+    a_node_that_leaves_does_not_count_on_one_that_stands_still
     a_node_killed_in_the_middle_of_a_write_leaves_an_answer_or_none_and_no_half_session
     a_donor_killed_in_the_middle_of_a_transfer_is_replaced_by_another
     two_that_join_while_sessions_move_to_both_have_all_that_they_hold
@@ -240,4 +241,19 @@ async fn two_that_join_while_sessions_move_to_both_have_all_that_they_hold(mode:
     let copies = holders(mode, 4) as u64 * SESSIONS;
     eventually("each is where it belongs", || async { (cluster.copies().await == copies).then_some(()) })
         .await;
+}
+
+/// It had acknowledged everything, and may be dead: who leaves would be the last to have it.
+async fn a_node_that_leaves_does_not_count_on_one_that_stands_still(mode: &str) {
+    let mut cluster = processes(mode).with("--set=drop_time=2s").with("--ack=all").start(3).await;
+    let mut browser = Browser::new();
+    browser.put(&cluster.nodes[1], "k", "v").await;
+    cluster.nodes[2].stop().await;
+    let begun = tokio::time::Instant::now();
+    cluster.nodes[1].signal(Signal::TERM);
+    assert!(cluster.nodes[1].ended().await.success());
+    let took = begun.elapsed();
+    // It was heard until a heartbeat before it stood still.
+    assert!(took >= Duration::from_secs(1), "left after {took:?}, before the silent one was dropped");
+    assert_eq!(browser.value(&cluster.nodes[0], "k").await.as_deref(), Some("v"));
 }
