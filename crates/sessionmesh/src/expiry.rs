@@ -160,12 +160,13 @@ fn sweep(mesh: &Mesh, kept: &mut Kept) -> Vec<SessionId> {
                     // Past all patience any holder may end it: the end is the same.
                     let first = || view.am_first(id) || view.i_hold(id) && mesh.is_overdue(ends_at, mono);
                     // One that has not held it all the time does not know the last access.
+                    let outwears = state.has_outworn(u64::MAX, 0, is_member);
                     if over && first() && view.may_serve(id) {
                         found.overdue.push(*id);
-                    } else if state.has_outworn(forget_before, removals, is_member) {
+                    } else if outwears && state.has_outworn(forget_before, removals, is_member) {
                         found.outworn.push(*id);
                     }
-                    until = until.filter(|_| !state.has_outworn(u64::MAX, 0, is_member));
+                    until = until.filter(|_| !outwears);
                     until = until.map(|until| until.min(ends_at));
                 }
                 Some(end) => {

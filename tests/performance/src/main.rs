@@ -17,6 +17,7 @@ mod tomcat;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
@@ -55,12 +56,22 @@ enum Sub {
     /// The application under load.
     #[command(hide = true)]
     Serve(app::Serve),
+    /// A core's worth of nothing, for so many seconds.
+    #[command(hide = true)]
+    Burn { secs: f64 },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Some(Sub::Serve(serve)) => app::run(serve),
+        Some(Sub::Burn { secs }) => {
+            let begun = Instant::now();
+            while begun.elapsed().as_secs_f64() < *secs {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        }
         None => measure(&args),
     };
     match result {

@@ -40,6 +40,15 @@ pub(crate) fn write(bench: &Bench, results: &Results, out: &Path) -> Result<(), 
         let met = if target.met { "met" } else { "**not met**" };
         writeln!(text, "| {} | {} | {} | {met} |", target.name, target.what, target.shown)?;
     }
+    if !results.floors().is_empty() {
+        text.push_str(
+            "\n## Floors\n\nThe same arithmetic here, of something that does none of sessionmesh's work.\n\n",
+        );
+        text.push_str("| | what | measured |\n|---|---|---|\n");
+        for floor in results.floors() {
+            writeln!(text, "| {} | {} | {} |", floor.name, floor.what, floor.shown)?;
+        }
+    }
     for left in results.left_out() {
         writeln!(text, "\nLeft out: {left}")?;
     }
@@ -70,6 +79,7 @@ pub(crate) fn write(bench: &Bench, results: &Results, out: &Path) -> Result<(), 
         "secs": bench.secs(),
         "figures": figures,
         "targets": results.targets(),
+        "floors": results.floors(),
         "left_out": results.left_out(),
     });
     fs::write(out.join("results.json"), serde_json::to_vec_pretty(&all)?)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(crate) struct Results {
     figures: BTreeMap<(String, String), Figure>,
     targets: Vec<Target>,
+    floors: Vec<Floor>,
     left_out: Vec<String>,
     /// In the order in which they came.
     tables: Vec<Table>,
@@ -29,6 +30,15 @@ pub(crate) struct Target {
     /// How it comes about, with the numbers.
     pub(crate) shown: String,
     pub(crate) met: bool,
+}
+
+/// What a target's arithmetic gives on this machine for something that does none of sessionmesh's work.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Floor {
+    /// Of which target.
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) shown: String,
 }
 
 /// Rows for the report.
@@ -179,8 +189,22 @@ impl Results {
         self.tables.push(Table { title: title.into(), columns: columns.to_vec(), systems, note });
     }
 
+    /// What a target can't be better than here, if it was measured.
+    pub(crate) fn floor(&mut self, name: &'static str, what: &'static str, value: f64, unit: &str) {
+        if value.is_nan() {
+            return;
+        }
+        let shown = format!("{} {unit}", number(value));
+        eprintln!("   floor of {name}, {what}: {shown}");
+        self.floors.push(Floor { name, what, shown });
+    }
+
     pub(crate) fn targets(&self) -> &[Target] {
         &self.targets
+    }
+
+    pub(crate) fn floors(&self) -> &[Floor] {
+        &self.floors
     }
 
     pub(crate) fn left_out(&self) -> &[String] {

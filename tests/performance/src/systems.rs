@@ -35,8 +35,10 @@ pub(crate) struct Bench {
 pub(crate) enum System {
     /// axum without sessions.
     Axum,
-    /// tower-sessions' MemoryStore, on one node.
-    Memory,
+    /// tower-sessions' MemoryStore, on nodes that know nothing of each other.
+    Memory {
+        nodes: usize,
+    },
     /// tower-sessions' RedisStore on three nodes; with a replica, or without.
     Redis {
         replica: bool,
@@ -66,7 +68,8 @@ impl System {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Axum => "axum, no session, 1 node".into(),
-            Self::Memory => "MemoryStore, 1 node".into(),
+            Self::Memory { nodes: 1 } => "MemoryStore, 1 node".into(),
+            Self::Memory { nodes } => format!("MemoryStore, {nodes} nodes that share nothing"),
             Self::Redis { replica: false } => "Redis store, 3 nodes".into(),
             Self::Redis { replica: true } => "Redis store and a replica, 3 nodes".into(),
             Self::Mesh(mesh) => format!(
@@ -217,8 +220,8 @@ impl Bench {
     /// Starts a system; `None` if it is not installed.
     pub(crate) async fn start(&self, system: System) -> Result<Option<Running>, Error> {
         Ok(Some(match system {
-            System::Axum => self.serve_alone("none")?,
-            System::Memory => self.serve_alone("memory")?,
+            System::Axum => self.serve_apart("none", 1)?,
+            System::Memory { nodes } => self.serve_apart("memory", nodes)?,
             System::Redis { replica } => match self.redis(replica)? {
                 Some(running) => running,
                 None => return Ok(None),
@@ -239,9 +242,19 @@ impl Bench {
         }))
     }
 
-    fn serve_alone(&self, store: &str) -> Result<Running, Error> {
-        let (server, http) = self.serve(&["--store", store], &[])?;
-        Ok(Running { http: vec![http], servers: vec![server] })
+    fn serve_apart(&self, store: &str, nodes: usize) -> Result<Running, Error> {
+        let mut running = Running { http: Vec::new(), servers: Vec::new() };
+        for _ in 0..nodes {
+            let (server, http) = self.serve(&["--store", store], &[])?;
+            running.servers.push(server);
+            running.http.push(http);
+        }
+        Ok(running)
+    }
+
+    /// A process that uses a core for so long and does nothing else.
+    pub(crate) fn burn(&self, secs: f64) -> Result<Server, Error> {
+        Ok(Server(Command::new(&self.program).args(["burn", &secs.to_string()]).spawn()?))
     }
 
     /// Starts one more node.

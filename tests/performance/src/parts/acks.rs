@@ -14,6 +14,7 @@ const ASYNC: System = System::Mesh(Mesh::DEFAULT);
 const ONE: System = System::Mesh(Mesh { ack: "one", ..Mesh::DEFAULT });
 const ALL: System = System::Mesh(Mesh { ack: "all", ..Mesh::DEFAULT });
 const TCP: &str = "bare TCP, 100 bytes there and 8 back";
+const TCP_TWO: &str = "bare TCP, to two others at once";
 
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
     let light = Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()) };
@@ -23,9 +24,11 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
             results.add(&system.name(), "light p50", "us", done.quantile(0.5));
             results.add(&system.name(), "light p99", "us", done.quantile(0.99));
             if system == ALL {
-                let (p50, p99) = round_trip(bench.secs()).await?;
-                results.add(TCP, "light p50", "us", p50);
-                results.add(TCP, "light p99", "us", p99);
+                for (what, others) in [(TCP, 1), (TCP_TWO, 2)] {
+                    let (p50, p99) = round_trip(bench.secs(), others).await?;
+                    results.add(what, "light p50", "us", p50);
+                    results.add(what, "light p99", "us", p99);
+                }
             }
             Ok(())
         })
@@ -34,8 +37,8 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     results.table(
         "Waiting for other nodes: 200 writes a second",
         &["light p50", "light p99"],
-        &[TCP, &names[0], &names[1], &names[2]],
-        "The round trip is between two threads with a runtime each, at the same pace.",
+        &[TCP, TCP_TWO, &names[0], &names[1], &names[2]],
+        "The round trips are between threads with a runtime each, at the same pace.",
     );
     for (quantile, what, bound) in [("light p50", "median", 2.0), ("light p99", "99th percentile", 3.0)] {
         let systems = [&*names[2], &names[0], TCP];
@@ -43,38 +46,54 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         let what = format!("{what} of a write that waits for all, less that of one that does not");
         results.at_most("P4", &what, trips, bound, "round trips");
     }
+    let two = results.by_round("light p50", [TCP_TWO, TCP], |[two, one]| two / one);
+    results.floor("P4", "median of a bare round trip to two others at once", two, "round trips to one");
     Ok(())
 }
 
-/// Median and 99th percentile, in microseconds, at the pace of the load.
-async fn round_trip(secs: f64) -> Result<(f64, f64), Error> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let at = listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    let other = std::thread::spawn(move || -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let (mut stream, _) = TcpListener::from_std(listener)?.accept().await?;
-            stream.set_nodelay(true)?;
-            let mut message = [0; 100];
-            while stream.read_exact(&mut message).await.is_ok() {
-                stream.write_all(&message[..8]).await?;
-            }
-            Ok(())
-        })
-    });
-    let mut stream = TcpStream::connect(at).await?;
-    stream.set_nodelay(true)?;
+/// Median and 99th percentile of asking so many others and waiting for all, in microseconds, at the pace of the load.
+async fn round_trip(secs: f64, others: usize) -> Result<(f64, f64), Error> {
+    let mut streams = Vec::new();
+    let mut threads = Vec::new();
+    for _ in 0..others {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let at = listener.local_addr()?;
+        threads.push(std::thread::spawn(move || answer(listener)));
+        let stream = TcpStream::connect(at).await?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
     let mut latency = histogram();
     let begun = Instant::now();
     while begun.elapsed().as_secs_f64() < secs {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let sent = Instant::now();
-        stream.write_all(&[7; 100]).await?;
-        stream.read_exact(&mut [0; 8]).await?;
+        for stream in &mut streams {
+            stream.write_all(&[7; 100]).await?;
+        }
+        for stream in &mut streams {
+            stream.read_exact(&mut [0; 8]).await?;
+        }
         latency.record(u64::try_from(sent.elapsed().as_micros())?.max(1))?;
     }
-    drop(stream);
-    other.join().map_err(|_| "the other end panicked")??;
+    drop(streams);
+    for thread in threads {
+        thread.join().map_err(|_| "the other end panicked")??;
+    }
     Ok((latency.value_at_quantile(0.5) as f64, latency.value_at_quantile(0.99) as f64))
+}
+
+/// The other end, until the stream ends.
+fn answer(listener: std::net::TcpListener) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut stream, _) = TcpListener::from_std(listener)?.accept().await?;
+        stream.set_nodelay(true)?;
+        let mut message = [0; 100];
+        while stream.read_exact(&mut message).await.is_ok() {
+            stream.write_all(&message[..8]).await?;
+        }
+        Ok(())
+    })
 }

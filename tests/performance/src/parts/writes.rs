@@ -6,7 +6,9 @@ use crate::results::Results;
 use crate::systems::{Bench, Mesh, System};
 use crate::tomcat::Manager;
 
-const MEMORY: System = System::Memory;
+const MEMORY: System = System::Memory { nodes: 1 };
+/// What three processes cost that one does not: nothing of it is replication.
+const APART: System = System::Memory { nodes: 3 };
 const REDIS: System = System::Redis { replica: false };
 const REPLICA: System = System::Redis { replica: true };
 const ASYNC: System = System::Mesh(Mesh::DEFAULT);
@@ -30,6 +32,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     let systems = [
         System::Axum,
         MEMORY,
+        APART,
         ALONE,
         ASYNC,
         ASYNC_LAYER,
@@ -74,6 +77,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
             results.by_round(CPU, systems, |[ours, memory, delta, alone]| (delta - alone) / (ours - memory));
         (which, cost(ours, MEMORY), times)
     });
+    let apart = cost(APART, MEMORY);
     for (which, ours, times) in costs {
         results.at_most("P1", &format!("processor time of a delta and peer, {which}"), ours, 2.0, "us");
         results.at_least(
@@ -84,6 +88,9 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
             "times ours",
         );
     }
+    results.floor("P1", "processor time of a delta and peer, of three nodes that share nothing", apart, "us");
+    let ratio = results.by_round(RATE, [&name(APART), &name(MEMORY)], |[apart, memory]| apart / memory);
+    results.floor("P2", "writes of three nodes that share nothing", ratio, &format!("x {}", name(MEMORY)));
     let one = [
         (ASYNC, MEMORY, 0.85),
         (ASYNC, REDIS, 1.5),
