@@ -36,17 +36,24 @@ type Hashes<'a> = SmallVec<[(&'a str, u64); 8]>;
 
 const LETTERS: usize = 16;
 
-fn push_number(text: &mut String, number: u64) {
-    text.extend((0..LETTERS).map(|place| char::from(b'a' + (number >> (4 * place) & 15) as u8)));
+// Both without a branch for each letter: a load writes four numbers or more, a save reads them.
+
+fn push_number(text: &mut Vec<u8>, number: u64) {
+    let letters: [u8; LETTERS] = std::array::from_fn(|place| b'a' + (number >> (4 * place) & 15) as u8);
+    text.extend_from_slice(&letters);
 }
 
 fn take_number(text: &mut &str) -> Option<u64> {
     let (letters, rest) = text.split_at_checked(LETTERS)?;
     *text = rest;
-    letters.bytes().rev().try_fold(0, |number, letter| {
-        let nibble = letter.checked_sub(b'a').filter(|nibble| *nibble < 16)?;
-        Some(number << 4 | u64::from(nibble))
-    })
+    let letters: &[u8; LETTERS] = letters.as_bytes().try_into().ok()?;
+    let (mut number, mut all) = (0, 0);
+    for (place, letter) in letters.iter().enumerate() {
+        let nibble = letter.wrapping_sub(b'a');
+        all |= nibble;
+        number |= u64::from(nibble & 15) << (4 * place);
+    }
+    (all < 16).then_some(number)
 }
 
 pub(crate) fn to_session_id(id: &Id) -> SessionId {
@@ -64,16 +71,17 @@ impl Base {
         let mut hashes: Hashes<'_> = attributes.map(|(key, value)| (key.as_str(), hash(value))).collect();
         hashes.sort_unstable();
         let names: usize = hashes.iter().map(|(name, _)| name.len()).sum();
-        let mut text = String::with_capacity(2 * LETTERS * (1 + hashes.len()) + names);
+        let mut text = Vec::with_capacity(2 * LETTERS * (1 + hashes.len()) + names);
         let id = u128::from_be_bytes(*id.as_bytes());
         push_number(&mut text, (id >> 64) as u64);
         push_number(&mut text, id as u64);
         for (name, hash) in hashes {
             push_number(&mut text, hash);
             push_number(&mut text, name.len() as u64);
-            text.push_str(name);
+            text.extend_from_slice(name.as_bytes());
         }
-        Self(text)
+        // Text and letters only; an empty one would be none, and a save then looks up what is there.
+        Self(String::from_utf8(text).unwrap_or_default())
     }
 
     /// Into a record's data.
