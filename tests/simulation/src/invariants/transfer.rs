@@ -12,7 +12,7 @@ const SLACK_BYTES: usize = 64 << 10;
 /// How often what differs may be moved.
 const TIMES: usize = 3;
 
-/// What it costs to say that a copy is there that belongs elsewhere.
+/// What it costs to say that a copy is there that belongs elsewhere: once in each view on the way.
 const OFFER_BYTES: usize = 32;
 
 /// By session: how long its record is, and over what holders must agree.
@@ -22,6 +22,7 @@ type Records = BTreeMap<SessionId, (usize, u64)>;
 pub(crate) struct Before {
     at: Duration,
     sent: BTreeMap<BootId, u64>,
+    views: BTreeMap<BootId, u64>,
     records: Vec<(NodeName, Records)>,
 }
 
@@ -36,7 +37,7 @@ impl Before {
             node.cluster.for_each_encoded(|id, bytes, digest| _ = records.insert(*id, (bytes, digest)));
             (node.cluster.name().clone(), records)
         });
-        Some(Self { at: run.elapsed(), sent: sent(run), records: records.collect() })
+        Some(Self { at: run.elapsed(), sent: sent(run), views: views(run), records: records.collect() })
     }
 
     /// All hold the same again.
@@ -62,7 +63,10 @@ impl Before {
         for id in self.records.iter().flat_map(|(_, records)| records.keys()) {
             holders.entry(*id).or_insert_with(|| run.host(node.host).run(|| node.cluster.holders(id)));
         }
-        let offer = if run.scenario().backup_only { OFFER_BYTES } else { 0 };
+        // Members come back one by one, and a copy stays where it is until all its holders have it.
+        let since = views(run).into_iter().map(|(boot, serial)| serial - self.views.get(&boot).unwrap_or(&0));
+        let views = usize::try_from(since.max().unwrap_or(0)).unwrap_or(usize::MAX).max(1);
+        let offer = if run.scenario().backup_only { OFFER_BYTES * views } else { 0 };
         let mut most = 0;
         for (index, (one, here)) in self.records.iter().enumerate() {
             for (two, there) in &self.records[index + 1..] {
@@ -100,4 +104,8 @@ fn sent(run: &Run) -> BTreeMap<BootId, u64> {
     let nodes = run.nodes();
     let sent = |node: &crate::cluster::Node| run.host(node.host).run(|| node.cluster.stats());
     nodes.iter().map(|node| (node.boot, sent(node).counts.pass_bytes_sent)).collect()
+}
+
+fn views(run: &Run) -> BTreeMap<BootId, u64> {
+    run.nodes().iter().map(|node| (node.boot, node.cluster.inspect().view_serial)).collect()
 }

@@ -24,6 +24,8 @@ pub struct Inspection {
     pub settled: bool,
     /// The ready members that it sees, itself included.
     pub view: Vec<BootId>,
+    /// Greater whenever others are ready.
+    pub view_serial: u64,
     /// The most bytes that wait for one member.
     pub outbox_bytes: usize,
 }
@@ -57,6 +59,7 @@ impl Cluster {
             doubting: mesh.is_doubting(),
             settled: mesh.is_settled_in(&routes.view),
             view: routes.view.members().collect(),
+            view_serial: routes.view.serial(),
             outbox_bytes: waiting.max().unwrap_or_default(),
         }
     }
