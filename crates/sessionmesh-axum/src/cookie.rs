@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::COOKIE;
+use http::header::{COOKIE, Entry};
 use http::{HeaderMap, HeaderValue};
 use sessionmesh::Cluster;
 use tower_sessions::cookie::{Cookie, SameSite};
@@ -80,13 +80,15 @@ pub(crate) struct Carried {
     suffix: Option<Suffix>,
 }
 
+/// What tower-sessions set, and what this layer added.
+fn split(value: &str) -> (&str, Option<&str>) {
+    value.rsplit_once(SEPARATOR).map_or((value, None), |(inner, suffix)| (inner, Some(suffix)))
+}
+
 impl Carried {
     fn of(value: &str) -> Self {
-        let (inner, suffix) = match value.rsplit_once(SEPARATOR) {
-            Some((inner, suffix)) => (inner.len(), Some(Suffix::parse(suffix))),
-            None => (value.len(), None),
-        };
-        Self { value: value.to_owned(), inner, suffix }
+        let (inner, suffix) = split(value);
+        Self { value: value.to_owned(), inner: inner.len(), suffix: suffix.map(Suffix::parse) }
     }
 
     /// All of it.
@@ -119,12 +121,11 @@ impl CookieConfig {
                 carried = Some(Carried::of(value));
             }
         }
-        if carried.as_ref().is_some_and(|carried| carried.suffix.is_some()) {
-            let bare: Vec<HeaderValue> =
-                headers.get_all(COOKIE).iter().map(|header| self.without_suffix(header)).collect();
-            headers.remove(COOKIE);
-            for header in bare {
-                headers.append(COOKIE, header);
+        if carried.as_ref().is_some_and(|carried| carried.suffix.is_some())
+            && let Entry::Occupied(mut entry) = headers.entry(COOKIE)
+        {
+            for header in entry.iter_mut() {
+                *header = self.without_suffix(header);
             }
         }
         carried
@@ -138,12 +139,17 @@ impl CookieConfig {
 
     fn without_suffix(&self, header: &HeaderValue) -> HeaderValue {
         let Ok(text) = header.to_str() else { return header.clone() };
-        let bare = |pair: &str| match pair.trim().split_once('=') {
-            Some((name, value)) if name == self.name => format!("{name}={}", Carried::of(value).inner()),
-            _ => pair.trim().to_owned(),
-        };
-        let pairs: Vec<String> = text.split(';').map(bare).collect();
-        HeaderValue::try_from(pairs.join("; ")).unwrap_or_else(|_| header.clone())
+        let mut bare = String::with_capacity(text.len());
+        for pair in text.split(';').map(str::trim) {
+            if !bare.is_empty() {
+                bare.push_str("; ");
+            }
+            match pair.split_once('=') {
+                Some((name, value)) if name == self.name => bare.extend([name, "=", split(value).0]),
+                _ => bare.push_str(pair),
+            }
+        }
+        HeaderValue::try_from(bare).unwrap_or_else(|_| header.clone())
     }
 
     /// Whether a Set-Cookie header is for this cookie.
@@ -201,7 +207,7 @@ mod tests {
     }
 
     fn suffix() -> Suffix {
-        Suffix { token: Some(Token::default()), route: Some("n1".into()) }
+        Suffix { token: Some(Token::default()), route: sessionmesh::NodeName::new("n1").ok() }
     }
 
     #[test]

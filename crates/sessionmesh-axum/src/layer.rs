@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, Entry, HeaderName, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use sessionmesh::{AckLevel, Cluster, Stale};
+use sessionmesh::{AckLevel, Cluster, NodeName, Stale};
 use tower_layer::Layer;
 use tower_service::Service;
 use tower_sessions_sessionmesh_store::{Failure, RequestContext, SessionMeshStore};
@@ -242,8 +242,9 @@ impl Shared {
             Some(_) => return,
         }
         let suffix = self.cookie.token.then(|| {
-            let route = self.cluster.route(&id, shown.and_then(|suffix| suffix.route.as_deref()));
-            Suffix { token: Some(token), route: Some(route.to_string()) }
+            let wanted = shown.and_then(|suffix| suffix.route.as_ref());
+            let route = self.cluster.route(&id, wanted.map(NodeName::as_str));
+            Suffix { token: Some(token), route: Some(route) }
         });
         let headers = response.headers_mut();
         if headers.get_all(SET_COOKIE).iter().any(|header| self.cookie.is_set_by(header)) {
@@ -273,9 +274,12 @@ impl Shared {
 }
 
 fn add_suffix(headers: &mut HeaderMap, cookie: &CookieConfig, suffix: &Suffix) {
-    change_cookie(headers, cookie, |header| {
-        Some(cookie.with_suffix(header, suffix).unwrap_or_else(|| header.clone()))
-    });
+    let Entry::Occupied(mut entry) = headers.entry(SET_COOKIE) else { return };
+    for header in entry.iter_mut().filter(|header| cookie.is_set_by(header)) {
+        if let Some(changed) = cookie.with_suffix(header, suffix) {
+            *header = changed;
+        }
+    }
 }
 
 fn text(headers: &mut HeaderMap) {
@@ -285,22 +289,10 @@ fn text(headers: &mut HeaderMap) {
 
 /// Takes out what tower-sessions said of the cookie.
 fn drop_cookie(headers: &mut HeaderMap, cookie: &CookieConfig) {
-    change_cookie(headers, cookie, |_| None);
-}
-
-/// Puts something else, or nothing, in the place of each Set-Cookie header for the session cookie.
-fn change_cookie(
-    headers: &mut HeaderMap,
-    cookie: &CookieConfig,
-    change: impl Fn(&HeaderValue) -> Option<HeaderValue>,
-) {
-    let changed = |header: &HeaderValue| match cookie.is_set_by(header) {
-        true => change(header),
-        false => Some(header.clone()),
-    };
-    let all: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter_map(changed).collect();
+    let others = headers.get_all(SET_COOKIE).iter().filter(|header| !cookie.is_set_by(header));
+    let others: Vec<HeaderValue> = others.cloned().collect();
     headers.remove(SET_COOKIE);
-    for header in all {
+    for header in others {
         headers.append(SET_COOKIE, header);
     }
 }

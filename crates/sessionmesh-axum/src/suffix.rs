@@ -7,7 +7,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use sessionmesh::Token;
+use sessionmesh::{NodeName, Token};
 
 /// Between what tower-sessions set and the rest. Not in any base64.
 pub(crate) const SEPARATOR: char = '~';
@@ -19,7 +19,7 @@ pub(crate) struct Suffix {
     /// `None`: there is one, and it can't be read.
     pub(crate) token: Option<Token>,
     /// A node's name, if it can be one.
-    pub(crate) route: Option<String>,
+    pub(crate) route: Option<NodeName>,
 }
 
 impl Suffix {
@@ -27,15 +27,14 @@ impl Suffix {
     pub(crate) fn parse(text: &str) -> Self {
         let (token, route) = text.split_once(DOT).unwrap_or((text, ""));
         let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| Token::decode(&bytes).ok());
-        let is_name = sessionmesh::NodeName::new(route).is_ok();
-        Self { token, route: is_name.then(|| route.to_owned()) }
+        Self { token, route: NodeName::new(route).ok() }
     }
 }
 
 impl fmt::Display for Suffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|token| BASE64_URL_SAFE_NO_PAD.encode(token.encode()));
-        write!(f, "{}{DOT}{}", token.unwrap_or_default(), self.route.as_deref().unwrap_or_default())
+        write!(f, "{}{DOT}{}", token.unwrap_or_default(), self.route.as_ref().map_or("", NodeName::as_str))
     }
 }
 
@@ -47,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_suffix_comes_back_as_it_went() {
-        let suffix = Suffix { token: Some(Version::default().into()), route: Some("web-1_b".into()) };
+        let suffix = Suffix { token: Some(Version::default().into()), route: NodeName::new("web-1_b").ok() };
         assert_eq!(Suffix::parse(&suffix.to_string()), suffix);
     }
 
@@ -55,7 +54,7 @@ mod tests {
     fn garbage_is_neither_token_nor_route() {
         for text in ["", ".", "!!!.n1", "AbC", "AbC.", "a.b.c", "é"] {
             let suffix = Suffix::parse(text);
-            let expected = text.strip_prefix("!!!.").map(str::to_owned);
+            let expected = text.strip_prefix("!!!.").map(|name| NodeName::new(name).unwrap());
             assert_eq!(suffix.route, expected, "{text}");
             assert!(suffix.token.is_none() || text.is_empty() || text == ".", "{text}");
         }

@@ -8,10 +8,17 @@ use sessionmesh_core::Instant;
 use crate::host;
 use crate::mesh::{Mesh, Phase};
 
-/// For each moment of work, so many of rest.
-const REST: u32 = 2;
-/// Below it, a timer costs more than it gives.
-const LEAST_REST: Duration = Duration::from_millis(2);
+/// How work rests: so many times as long as it took, as soon as that is worth a timer.
+struct Rest {
+    times: u32,
+    least: Duration,
+}
+
+/// Who asks meanwhile waits for one step, not for several: the 99th percentile stays below twice the usual.
+const BESIDE_REQUESTS: Rest = Rest { times: 4, least: Duration::from_micros(400) };
+/// The sooner it is gone the better.
+const LEAVING: Rest = Rest { times: 2, least: Duration::from_millis(2) };
+
 /// Who asked so long ago may ask again.
 const RECENT: Duration = Duration::from_millis(250);
 
@@ -55,17 +62,23 @@ impl Pace {
     /// Rests after work, unless nobody asks this node for anything. One that leaves is asked no more, but those that it
     /// hands over to are. Without a rest it yields: what was made is sent, and asked for, while the next is made.
     pub(crate) async fn rest(&mut self, mesh: &Mesh, worked: Duration) {
-        let rests = match *mesh.phase.borrow() {
-            Phase::Joining(_) => false,
-            Phase::Leaving => true,
-            Phase::Ready | Phase::Stopped(_) => mesh.requests.are_recent(host::mono()),
+        let rest = match *mesh.phase.borrow() {
+            Phase::Leaving => Some(LEAVING),
+            Phase::Ready | Phase::Stopped(_) if mesh.requests.are_recent(host::mono()) => {
+                Some(BESIDE_REQUESTS)
+            }
+            Phase::Joining(_) | Phase::Ready | Phase::Stopped(_) => None,
         };
-        self.debt = if rests { self.debt + worked * REST } else { Duration::ZERO };
-        if self.debt >= LEAST_REST {
-            tokio::time::sleep(std::mem::take(&mut self.debt)).await;
-        } else {
-            tokio::task::yield_now().await;
+        match rest {
+            Some(rest) => {
+                self.debt += worked * rest.times;
+                if self.debt >= rest.least {
+                    return tokio::time::sleep(std::mem::take(&mut self.debt)).await;
+                }
+            }
+            None => self.debt = Duration::ZERO,
         }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -257,6 +257,18 @@ impl Bench {
         Ok(Server(Command::new(&self.program).args(["burn", &secs.to_string()]).spawn()?))
     }
 
+    /// Processes of the lowest priority on all cores, until they are dropped: what a virtual core costs to halt and to wake
+    /// is many times a delta, and less the more there is to do.
+    pub(crate) fn keep_awake(&self) -> Result<Vec<Server>, Error> {
+        let cores = std::thread::available_parallelism()?.get();
+        let burn = |_| {
+            let program =
+                Command::new("nice").args(["-n", "19"]).arg(&self.program).args(["burn", "3600"]).spawn()?;
+            Ok(Server(program))
+        };
+        (0..cores).map(burn).collect()
+    }
+
     /// Starts one more node.
     pub(crate) fn join(
         &self,

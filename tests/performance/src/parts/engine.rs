@@ -103,7 +103,7 @@ struct Writer {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
