@@ -18,6 +18,8 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     let (single, batched) = bench.pick((20, 2_000), (1_000, 300_000));
     for _ in 0..bench.rounds().min(5) {
         let pair = Pair::start(bench, Mesh::DEFAULT)?;
+        // What the two have to tell each other at first is no change's.
+        tokio::time::sleep(Duration::from_secs(bench.pick(0, 4))).await;
         for (what, all, deltas, pause) in [
             ("payload, one at a time", "with headers and acknowledgements, one at a time", single, 5),
             ("payload, flat out", "with headers and acknowledgements, flat out", batched, 0),
