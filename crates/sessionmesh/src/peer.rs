@@ -143,9 +143,10 @@ impl Peer {
         inbox: &mut Inbox,
         buffer: &mut BytesMut,
         room: usize,
+        rest: Duration,
     ) -> Option<Filled> {
         let mut stream = self.stream();
-        (stream.link == Some(link)).then(|| stream.outbox.fill(inbox, buffer, room, host::mono()))
+        (stream.link == Some(link)).then(|| stream.outbox.fill(inbox, buffer, room, host::mono(), rest))
     }
 
     /// Asks for a session. `make` gets the request's number.
@@ -238,6 +239,7 @@ impl Peer {
 mod tests {
     use sessionmesh_core::SessionId;
     use sessionmesh_core::membership::MemberState;
+    use sessionmesh_core::replication::rest;
     use sessionmesh_core::wire::Fetch;
 
     use super::*;
@@ -252,7 +254,7 @@ mod tests {
     /// What goes out on a link.
     fn sent(peer: &Peer, link: LinkId) -> BytesMut {
         let mut buffer = BytesMut::new();
-        let _ = peer.fill(link, &mut Inbox::new(), &mut buffer, 1 << 10).unwrap();
+        let _ = peer.fill(link, &mut Inbox::new(), &mut buffer, 1 << 10, rest(1)).unwrap();
         buffer
     }
 
@@ -292,9 +294,10 @@ mod tests {
             () = new.notified() => {}
         }
         let (mut inbox, mut buffer) = (Inbox::new(), BytesMut::new());
-        assert_eq!(peer.fill(1, &mut inbox, &mut buffer, 1 << 10), None);
+        assert_eq!(peer.fill(1, &mut inbox, &mut buffer, 1 << 10, rest(1)), None);
         peer.detach(1);
-        assert!(peer.fill(2, &mut inbox, &mut buffer, 1 << 10).is_some_and(|filled| filled.wrote));
+        let filled = peer.fill(2, &mut inbox, &mut buffer, 1 << 10, rest(1));
+        assert!(filled.is_some_and(|filled| filled.wrote));
         assert!(buffer.ends_with(b"frame"));
     }
 }

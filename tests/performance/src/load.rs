@@ -16,6 +16,9 @@ pub(crate) struct Load {
     /// Requests a second of all of them; as many as are answered if `None`.
     pub(crate) rate: Option<f64>,
     pub(crate) time: Duration,
+    /// Whether each goes to the node that its cookie names, as through a balancer that sticks by it; it stays where it
+    /// came first if not.
+    pub(crate) routed: bool,
 }
 
 /// What became of it.
@@ -40,7 +43,7 @@ impl Done {
 impl Load {
     /// As fast as they are answered.
     pub(crate) fn saturated(secs: f64) -> Self {
-        Self { users: 32, rate: None, time: Duration::from_secs_f64(secs) }
+        Self { users: 32, rate: None, time: Duration::from_secs_f64(secs), routed: false }
     }
 
     /// Users that have a session, each on its node.
@@ -49,6 +52,11 @@ impl Load {
         for n in 0..self.users {
             let mut user = User::connect(nodes[n % nodes.len()]).await?;
             user.put(0).await?;
+            if self.routed
+                && let Some(node) = user.route().and_then(|node| nodes.get(node))
+            {
+                user = User { cookie: user.cookie, ..User::connect(*node).await? };
+            }
             users.push(user);
         }
         Ok(users)
@@ -140,6 +148,12 @@ impl User {
             request: Vec::new(),
             answer: Vec::with_capacity(8192),
         })
+    }
+
+    /// The node that the cookie names, counted from 0; they are called n1, n2 and so on.
+    fn route(&self) -> Option<usize> {
+        let (_, name) = self.cookie.rsplit_once('.')?;
+        name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
     }
 
     /// Changes one attribute of 100 bytes; gives back the status.

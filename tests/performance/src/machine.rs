@@ -27,6 +27,17 @@ pub(crate) fn resident_bytes(pid: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// Memory that a process can have without taking another's.
+pub(crate) fn free_bytes() -> u64 {
+    meminfo("MemAvailable:").unwrap_or(0) * 1024
+}
+
+/// In KiB.
+fn meminfo(name: &str) -> Option<u64> {
+    let memory = read_to_string("/proc/meminfo").unwrap_or_default();
+    memory.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}
+
 /// What went over the loopback.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wire {
@@ -82,17 +93,13 @@ pub(crate) fn description() -> Vec<(String, String)> {
     let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     let said = |program, args: &[&str]| output(program, args).unwrap_or_else(|| "not here".into());
     let commit = said("git", &["rev-parse", "--short=12", "HEAD"]);
     let dirty = output("git", &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty());
     vec![
         ("commit".into(), commit + if dirty { " with changes" } else { "" }),
         ("processor".into(), format!("{cores} x {}", model.map_or("unknown", |(_, model)| model))),
-        ("memory".into(), format!("{} GiB", kib.unwrap_or(0) >> 20)),
+        ("memory".into(), format!("{} GiB", meminfo("MemTotal:").unwrap_or(0) >> 20)),
         ("kernel".into(), said("uname", &["-sr"])),
         ("rustc".into(), said("rustc", &["--version"])),
         ("redis".into(), said("redis-server", &["--version"])),

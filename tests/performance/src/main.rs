@@ -59,6 +59,9 @@ enum Sub {
     /// A core's worth of nothing, for so many seconds.
     #[command(hide = true)]
     Burn { secs: f64 },
+    /// Uses so much memory once.
+    #[command(hide = true)]
+    Touch { bytes: usize },
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,12 @@ fn main() -> ExitCode {
             while begun.elapsed().as_secs_f64() < *secs {
                 std::hint::spin_loop();
             }
+            Ok(())
+        }
+        Some(Sub::Touch { bytes }) => {
+            let mut memory = vec![0_u8; *bytes];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            std::hint::black_box(memory);
             Ok(())
         }
         None => measure(&args),

@@ -162,8 +162,17 @@ impl Results {
         systems: [&str; N],
         of: impl Fn([f64; N]) -> f64,
     ) -> f64 {
+        self.of_rounds(systems.map(|system| (system, what)), of)
+    }
+
+    /// As [`Self::by_round`], of any figures: systems and what was measured of them.
+    pub(crate) fn of_rounds<const N: usize>(
+        &self,
+        figures: [(&str, &str); N],
+        of: impl Fn([f64; N]) -> f64,
+    ) -> f64 {
         let figures =
-            systems.map(|system| self.figure(system, what).map_or(&[][..], |figure| &figure.values));
+            figures.map(|(system, what)| self.figure(system, what).map_or(&[][..], |figure| &figure.values));
         let rounds = figures.iter().map(|values| values.len()).min().unwrap_or(0);
         let values = (0..rounds).map(|round| of(figures.map(|values| values[round]))).collect();
         Figure { unit: "", values }.median()

@@ -257,6 +257,14 @@ impl Bench {
         Ok(Server(Command::new(&self.program).args(["burn", &secs.to_string()]).spawn()?))
     }
 
+    /// Has the machine's host find so much memory, which it may take seconds for, and gives it back to the machine;
+    /// half of what is free at most.
+    pub(crate) fn touch(&self, bytes: u64) -> Result<(), Error> {
+        let bytes = bytes.min(machine::free_bytes() / 2);
+        Command::new(&self.program).args(["touch", &bytes.to_string()]).status()?;
+        Ok(())
+    }
+
     /// Processes of the lowest priority on all cores, until they are dropped: what a virtual core costs to halt and to wake
     /// is many times a delta, and less the more there is to do.
     pub(crate) fn keep_awake(&self) -> Result<Vec<Server>, Error> {

@@ -221,8 +221,7 @@ impl Way {
         for frame in &frames {
             let _ = self.outbox.append(frame, None, now.mono);
         }
-        let rested = sessionmesh_core::Instant::from_nanos(u64::MAX);
-        let _ = self.outbox.fill(&mut self.inboxes[0], &mut plain, BUFFER_BYTES, rested);
+        let _ = self.outbox.fill(&mut self.inboxes[0], &mut plain, BUFFER_BYTES, now.mono, Duration::ZERO);
         timed(Stage::Queue, begun.elapsed());
 
         let mut cipher = Vec::with_capacity(BUFFER_BYTES);

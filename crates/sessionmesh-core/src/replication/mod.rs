@@ -25,7 +25,7 @@ mod tally;
 
 pub use inbox::{Inbox, Taken};
 pub use lookup::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Verdict};
-pub use outbox::{Appended, Filled, Outbox, OutboxStats, REST};
+pub use outbox::{Appended, Filled, Outbox, OutboxStats, rest};
 pub use receive::{Received, receive};
 pub use strays::Strays;
 pub use table::Table;

@@ -17,7 +17,7 @@ use crate::{Instant, mutated};
 /// begins a new epoch; waits of the old one end with the next pass, which brings the peer
 /// everything, or when the driver gives up on them.
 ///
-/// Data that nobody waits for goes together, once in [`REST`]: what a write costs is mostly the call, the
+/// Data that nobody waits for goes together, once in a [`rest`]: what a write costs is mostly the call, the
 /// record around it and the other side's wake-up. The first after a pause goes at once.
 #[derive(Debug)]
 pub struct Outbox<W> {
@@ -45,10 +45,16 @@ pub struct Outbox<W> {
     told: Told,
     /// When data was handed over the last time.
     filled_at: Instant,
+    /// It was much: there will be more, and the writer looks for it when the rest is over, without being told.
+    expects: bool,
 }
 
-/// Data that nobody waits for rests until so long after the last that was handed over.
-pub const REST: Duration = Duration::from_millis(1);
+/// Data that nobody waits for goes from a node so often, to one peer after the other.
+const REST: Duration = Duration::from_millis(1);
+/// More often in larger clusters: what is lost with a node is to be little.
+const MAX_REST: Duration = Duration::from_millis(20);
+/// So many frames handed over at once let more be expected when their rest is over.
+const DENSE_FRAMES: usize = 4;
 /// So much does not rest: about as much as a link writes at once.
 const REST_BYTES: usize = 32 << 10;
 
@@ -103,8 +109,15 @@ pub struct Filled {
     pub wrote: bool,
     /// The stream goes on after an overflow: a pass is due.
     pub pass_due: bool,
-    /// Nothing was put there: what waits rests until then, unless something comes that does not.
+    /// Nothing was put there: what waits or is expected rests until then, unless something comes that does not.
     pub rests_until: Option<Instant>,
+}
+
+/// How long data that nobody waits for rests after the last that went to the same peer, in a node with so many peers: a millisecond
+/// for each, 20 at most. So a node writes about once a millisecond however many there are, and one more to tell of a change
+/// costs no message of its own.
+pub fn rest(peers: usize) -> Duration {
+    (REST * u32::try_from(peers).unwrap_or(u32::MAX).clamp(1, 1_000)).min(MAX_REST)
 }
 
 fn slot(role: PassRole) -> usize {
@@ -139,6 +152,7 @@ impl<W> Outbox<W> {
             awaited: false,
             told: Told::Nothing,
             filled_at: Instant::ZERO,
+            expects: false,
         }
     }
 
@@ -222,10 +236,11 @@ impl<W> Outbox<W> {
     }
 
     /// Until when all that waits rests.
-    fn rests_until(&self, inbox: &Inbox, now: Instant) -> Option<Instant> {
+    fn rests_until(&self, inbox: &Inbox, now: Instant, rest: Duration) -> Option<Instant> {
         let other = !self.control.is_empty() || !self.bulk.is_empty() || self.announce || self.overflowed;
-        let goes = self.data.is_empty() || self.is_urgent() || other || inbox.is_due();
-        let until = self.filled_at + REST;
+        let nothing = self.data.is_empty() && !self.expects;
+        let goes = nothing || self.is_urgent() || other || inbox.is_due();
+        let until = self.filled_at + rest;
         (!goes && now < until).then_some(until)
     }
 
@@ -273,10 +288,17 @@ impl<W> Outbox<W> {
     }
 
     /// Moves what waits and does not rest into the socket's buffer, up to about `room` bytes; the inbox's acknowledgement
-    /// goes first, if it is due or anything else goes.
-    pub fn fill(&mut self, inbox: &mut Inbox, buffer: &mut BytesMut, room: usize, now: Instant) -> Filled {
+    /// goes first, if it is due or anything else goes. What rests does so for `rest` after the last that went.
+    pub fn fill(
+        &mut self,
+        inbox: &mut Inbox,
+        buffer: &mut BytesMut,
+        room: usize,
+        now: Instant,
+        rest: Duration,
+    ) -> Filled {
         let before = buffer.len();
-        let rests_until = self.rests_until(inbox, now);
+        let rests_until = self.rests_until(inbox, now, rest);
         let mut filled = Filled { rests_until, ..Filled::default() };
         if rests_until.is_some() {
             self.told = Told::Some;
@@ -301,7 +323,8 @@ impl<W> Outbox<W> {
             self.other_bytes -= frame.len();
             put(buffer, &frame);
         }
-        if !self.data.is_empty() {
+        let waiting = self.data.len();
+        if waiting > 0 {
             self.filled_at = now;
         }
         while buffer.len() - before < room {
@@ -316,6 +339,8 @@ impl<W> Outbox<W> {
             }
         }
         if self.data.is_empty() {
+            // What others wait for has no rest of its own to look forward to.
+            self.expects = waiting >= DENSE_FRAMES && !self.awaited;
             (self.awaited, self.told) = (false, Told::Nothing);
         }
         let wrote = buffer.len() - before;

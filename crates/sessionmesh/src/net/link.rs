@@ -13,11 +13,11 @@ use crate::host::WRITE_BYTES;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::fetch::{self, Standing};
-use sessionmesh_core::replication::{Inbox, REST, Strays, Table, receive};
+use sessionmesh_core::replication::{Inbox, Strays, Table, receive, rest};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
-use sessionmesh_core::{Instant, SessionId};
+use sessionmesh_core::{Instant, Now, SessionId};
 use tokio::sync::{Notify, mpsc};
 
 use super::channel::{Broken, Channel};
@@ -35,7 +35,7 @@ use crate::stats::{add, count};
 const MAX_PULLS: usize = 4_096;
 /// Whether sessions of which only part has come are whole by now is looked at so often.
 const RECHECK: Duration = Duration::from_millis(250);
-/// What nobody waits for is acknowledged with whatever goes next, or by itself after so long.
+/// What nobody waits for is acknowledged with whatever goes next, or by itself after so long and what that may rest.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 
 enum Closed {
@@ -131,8 +131,8 @@ struct Link<'a> {
 impl Link<'_> {
     async fn exchange(&mut self) -> Result<(), Closed> {
         // One timer of each kind for all turns.
-        let (pay, rest) = (tokio::time::sleep(ACK_DELAY), tokio::time::sleep(REST));
-        tokio::pin!(pay, rest);
+        let (pay, rested) = (tokio::time::sleep(ACK_DELAY), tokio::time::sleep(ACK_DELAY));
+        tokio::pin!(pay, rested);
         let (mut pays, mut resting) = (false, None);
         // The peer may have sent frames right behind its verdict.
         self.handle_frames().await?;
@@ -145,13 +145,13 @@ impl Link<'_> {
             let blocked = self.is_blocked();
             if !pays && self.inbox.owes() {
                 pays = true;
-                pay.as_mut().reset(tokio::time::Instant::now() + ACK_DELAY);
+                pay.as_mut().reset(tokio::time::Instant::now() + self.rest() + ACK_DELAY);
             }
             if let Some(until) = self.rests_until
                 && resting != self.rests_until
             {
                 resting = Some(until);
-                rest.as_mut().reset(tokio::time::Instant::now() + host::until(until));
+                rested.as_mut().reset(tokio::time::Instant::now() + host::until(until));
             }
             tokio::select! {
                 ready = self.channel.readable() => {
@@ -166,7 +166,7 @@ impl Link<'_> {
                     pays = false;
                     self.inbox.pay();
                 }
-                () = &mut rest, if resting.is_some() && self.rests_until.is_some() => resting = None,
+                () = &mut rested, if resting.is_some() && self.rests_until.is_some() => resting = None,
                 // The rest may come from anybody.
                 () = tokio::time::sleep_until(self.recheck_at), if self.inbox.is_incomplete() => {
                     self.complete_excepted();
@@ -180,7 +180,8 @@ impl Link<'_> {
     fn flush(&mut self) -> Result<(), Closed> {
         loop {
             if !self.is_blocked() {
-                let filled = self.peer.fill(self.id, &mut self.inbox, &mut self.write, WRITE_BYTES);
+                let rest = self.rest();
+                let filled = self.peer.fill(self.id, &mut self.inbox, &mut self.write, WRITE_BYTES, rest);
                 // Another link has taken this one's place.
                 let filled = filled.ok_or(Closed::Ended)?;
                 self.rests_until = filled.rests_until;
@@ -203,6 +204,11 @@ impl Link<'_> {
         }
     }
 
+    /// How long data that nobody waits for rests after the last.
+    fn rest(&self) -> Duration {
+        rest(self.mesh.routes.current().peers.len())
+    }
+
     /// Whether something is written that the socket has not taken.
     fn is_blocked(&self) -> bool {
         !self.write.is_empty() || self.channel.is_blocked()
@@ -215,24 +221,33 @@ impl Link<'_> {
     }
 
     async fn handle_frames(&mut self) -> Result<(), Closed> {
+        // What came together came at one time.
+        let mut now = host::now();
         while let Some(frame) = self.decoder.next(&mut self.read)? {
             self.peer.traffic.frames_received.fetch_add(1, Ordering::Relaxed);
-            match frame {
-                frame if frame.is_data() => self.apply(frame)?,
-                Frame::PassRequest(request) => self.pass_on(SyncInput::Request(request)).await,
-                Frame::PassReply(reply) => self.pass_on(SyncInput::Reply(reply)).await,
-                frame => self.control(frame)?,
-            }
+            let for_pass = match frame {
+                frame if frame.is_data() => {
+                    self.apply(frame, now);
+                    continue;
+                }
+                Frame::PassRequest(request) => SyncInput::Request(request),
+                Frame::PassReply(reply) => SyncInput::Reply(reply),
+                frame => {
+                    self.control(frame)?;
+                    continue;
+                }
+            };
+            self.pass_on(for_pass).await;
+            now = host::now();
         }
         Ok(())
     }
 
-    fn apply(&mut self, frame: Frame) -> Result<(), Closed> {
+    fn apply(&mut self, frame: Frame, now: Now) {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let received =
-            receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, host::now(), note);
-        let Some(id) = received.id else { return Ok(()) };
+        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, now, note);
+        let Some(id) = received.id else { return };
         if let Some(version) = received.pull {
             self.pull(id, version);
         }
@@ -247,7 +262,6 @@ impl Link<'_> {
         if let Some(end) = received.ended {
             mesh.ended(id, end);
         }
-        Ok(())
     }
 
     /// Asks the sender for what is missing of a session.

@@ -17,7 +17,8 @@ const TCP: &str = "bare TCP, 100 bytes there and 8 back";
 const TCP_TWO: &str = "bare TCP, to two others at once";
 
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
-    let light = Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()) };
+    let light =
+        Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()), routed: false };
     bench
         .side_by_side(&[ASYNC, ONE, ALL], results, async |system, running, results| {
             let (done, _) = running.load(light).await?;

@@ -12,58 +12,86 @@ use crate::load::Load;
 use crate::results::Results;
 use crate::systems::{Bench, Mesh, System};
 
-const CPU: &str = "processor time of a write";
+const ALONE: &str = "processor time of a write, 50 a second on each node";
+const TOGETHER: &str = "processor time of a write, 32 users on each node";
 const TCP: &str = "bare TCP, a message of 100 bytes by itself, 750 a second";
+const SIZES: [usize; 4] = [2, 4, 8, 16];
+
+fn backup_only(nodes: usize) -> System {
+    System::Mesh(Mesh { nodes, backup_only: true, layer: true, ..Mesh::DEFAULT })
+}
+
+fn all_peers(nodes: usize) -> System {
+    System::Mesh(Mesh { nodes, ..Mesh::DEFAULT })
+}
+
+/// What more processes cost that are no cluster.
+fn apart(nodes: usize) -> System {
+    System::Memory { nodes }
+}
 
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
-    let sizes = [2, 4, 8, 16];
-    let backup = |nodes| System::Mesh(Mesh { nodes, backup_only: true, ..Mesh::DEFAULT });
-    let all = |nodes| System::Mesh(Mesh { nodes, ..Mesh::DEFAULT });
-    let systems: Vec<System> = sizes.into_iter().map(backup).chain(sizes.into_iter().map(all)).collect();
+    let systems: Vec<System> =
+        [backup_only, all_peers, apart].into_iter().flat_map(|of| SIZES.map(of)).collect();
     bench
         .rounds_of(&systems, results, async |system, running, results| {
-            // The same on every node, and little: at saturation each would have less of the machine with every
-            // other, and what travels in one piece with others would travel alone.
-            let System::Mesh(Mesh { nodes, .. }) = system else { return Ok(()) };
-            let _awake = bench.keep_awake()?;
-            let rate = Some(50.0 * nodes as f64);
-            let load = Load { users: 4 * nodes, rate, time: Duration::from_secs(bench.pick(1, 8)) };
-            running.load(Load { time: load.time / 2, ..load }).await?;
-            let (_, cost) = running.load(load).await?;
-            results.add(&system.name(), CPU, "us", cost.each_us);
+            let nodes = running.http.len();
+            // To who holds its session, in backup-only: a balancer does that by the cookie.
+            let routed = matches!(system, System::Mesh(Mesh { backup_only: true, .. }));
+            let time = Duration::from_secs(bench.pick(1, 6));
+            let loads = [
+                // The same on every node, and little: a change travels alone, whatever the size.
+                (ALONE, Load { users: 4 * nodes, rate: Some(50.0 * nodes as f64), time, routed }),
+                // So much that changes travel together, as they do for P1.
+                (TOGETHER, Load { users: 32 * nodes, rate: None, time, routed }),
+            ];
+            for (what, load) in loads {
+                let _awake = bench.keep_awake()?;
+                running.load(Load { time: load.time / 2, ..load }).await?;
+                let (_, cost) = running.load(load).await?;
+                results.add(&system.name(), what, "us", cost.each_us);
+            }
             Ok(())
         })
         .await?;
     {
         let _awake = bench.keep_awake()?;
         for _ in 0..bench.rounds().min(3) {
-            results.add(TCP, CPU, "us", bare_messages(bench.pick(200, 4_000))?);
+            results.add(TCP, ALONE, "us", bare_messages(bench.pick(200, 4_000))?);
         }
     }
     let names: Vec<String> = systems.iter().map(|system| system.name()).collect();
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.push(TCP);
     results.table(
-        "Larger clusters: 50 writes a second on each node",
-        &[CPU],
+        "Larger clusters",
+        &[ALONE, TOGETHER],
         &names,
-        "Users stay on their nodes, which need not hold their sessions. Processes of the lowest priority keep the cores awake.",
+        "In backup-only users go where their cookies say. Processes of the lowest priority keep the cores awake. With 32 users on \
+         each node all cores are busy all the time: the more nodes, the less of the machine each has, and the fewer changes it has to \
+         send together.",
     );
-    let costs: Vec<f64> = sizes.iter().map(|nodes| results.median(&backup(*nodes).name(), CPU)).collect();
-    let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = costs.iter().copied().fold(0.0, f64::max);
-    results.at_most("P10", "backup-only, the dearest of 2 to 16 nodes", most / least, 1.15, "x the cheapest");
-    // The slope from 2 to 16, by peer.
-    let cost = |nodes| results.median(&all(nodes).name(), CPU);
-    let slope = (cost(16) - cost(2)) / 14.0;
-    results.at_most("P10", "all-peers, processor time of each further peer", slope, 2.0, "us");
-    let bare = results.median(TCP, CPU);
-    results.floor(
-        "P10",
-        "processor time of one message of 100 bytes that travels alone, bare TCP",
-        bare,
-        "us",
-    );
+    let dearest = |of: fn(usize) -> System| {
+        let costs = SIZES.map(|nodes| results.median(&of(nodes).name(), ALONE));
+        let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
+        costs.iter().copied().fold(0.0, f64::max) / least
+    };
+    let (backup_only, nothing) = (dearest(backup_only), dearest(apart));
+    results.at_most("P10", "backup-only, the dearest of 2 to 16 nodes", backup_only, 1.15, "x the cheapest");
+    results.floor("P10", "2 to 16 nodes that share nothing, the dearest", nothing, "x the cheapest");
+    // From 2 to 16, for each peer.
+    let slope = |of: fn(usize) -> System, what| {
+        results.by_round(what, [&of(16).name(), &of(2).name()], |[many, few]| (many - few) / 14.0)
+    };
+    let together = slope(all_peers, TOGETHER);
+    let floors = [
+        ("processor time of each further process that shares nothing", slope(apart, TOGETHER)),
+        ("processor time of one message that travels alone, bare TCP", results.median(TCP, ALONE)),
+    ];
+    results.at_most("P10", "all-peers, processor time of each further peer", together, 2.0, "us");
+    for (what, floor) in floors {
+        results.floor("P10", what, floor, "us");
+    }
     Ok(())
 }
 

@@ -157,8 +157,7 @@ impl Mesh {
     pub(super) fn flush(&self, from: &Node, to: &Node) -> Filled {
         let stream = &from.streams[&to.boot];
         let (mut outbox, mut inbox) = (stream.outbox.borrow_mut(), stream.inbox.borrow_mut());
-        let rested = Instant::from_nanos(u64::MAX);
-        outbox.fill(&mut inbox, &mut stream.wire.borrow_mut(), 1 << 20, rested)
+        outbox.fill(&mut inbox, &mut stream.wire.borrow_mut(), 1 << 20, Instant::ZERO, Duration::ZERO)
     }
 
     /// Loses what is on the wire, as a link does that breaks; a new one begins.

@@ -14,7 +14,7 @@ use super::commit;
 use crate::Instant;
 use crate::membership::PassRole;
 use crate::replication::pass::{Listed, PartSum, Summary};
-use crate::replication::{Appended, Inbox, Outbox, REST, Table};
+use crate::replication::{Appended, Filled, Inbox, Outbox, Table, rest};
 use crate::session::{Change, Record};
 use mesh::{Mesh, Node, id};
 
@@ -130,14 +130,16 @@ fn an_outbox_is_filled_to_its_limit_and_one_byte_more_cuts_the_stream() {
     }
 }
 
+const REST: Duration = Duration::from_millis(2);
+
 #[test]
-fn data_that_nobody_waits_for_goes_together_once_a_millisecond() {
+fn data_that_nobody_waits_for_goes_together_once_in_a_rest() {
     let frame = Bytes::from_static(b"delta");
     let start = Instant::from_nanos(1_000_000_000);
     let later = start + REST / 2;
     let filled = |outbox: &mut Outbox<()>, now| {
         let mut buffer = BytesMut::new();
-        let rests_until = outbox.fill(&mut Inbox::new(), &mut buffer, 1 << 20, now).rests_until;
+        let rests_until = outbox.fill(&mut Inbox::new(), &mut buffer, 1 << 20, now, REST).rests_until;
         (buffer.len() / frame.len(), rests_until)
     };
     let opened = || {
@@ -168,6 +170,41 @@ fn data_that_nobody_waits_for_goes_together_once_a_millisecond() {
     let large = Bytes::from(alloc::vec![0; 40 << 10]);
     assert_eq!(outbox.append(&large, None, later), Appended::Queued, "a full write does not rest");
     assert_eq!(filled(&mut outbox, later).1, None);
+}
+
+#[test]
+fn a_writer_that_had_much_to_write_looks_for_more_without_being_told() {
+    let frame = Bytes::from_static(b"delta");
+    let start = Instant::from_nanos(1_000_000_000);
+    for (frames, waits, expects) in [(4, false, true), (3, false, false), (4, true, false)] {
+        let mut outbox = Outbox::<()>::new(1 << 20);
+        outbox.open(start);
+        let fill = |outbox: &mut Outbox<()>, now| {
+            let mut buffer = BytesMut::new();
+            outbox.fill(&mut Inbox::new(), &mut buffer, 1 << 20, now, REST)
+        };
+        let _ = fill(&mut outbox, start);
+        for _ in 0..frames {
+            let _ = outbox.append(&frame, waits.then_some(()), start);
+        }
+        assert!(fill(&mut outbox, start).wrote);
+        let rests = Filled { rests_until: expects.then_some(start + REST), ..Filled::default() };
+        assert_eq!(fill(&mut outbox, start), rests);
+        let told = if expects { Appended::Joined } else { Appended::Queued };
+        assert_eq!(outbox.append(&frame, None, start), told);
+        assert_eq!(outbox.append(&frame, Some(()), start), Appended::Queued, "somebody waits");
+        assert!(fill(&mut outbox, start).wrote);
+
+        let quiet = start + REST;
+        assert_eq!(fill(&mut outbox, quiet), Filled::default(), "there was no more");
+        assert_eq!(outbox.append(&frame, None, quiet), Appended::Queued);
+    }
+}
+
+#[test]
+fn a_node_writes_once_a_millisecond_however_many_peers_it_has() {
+    let rests = [0, 1, 2, 15, 20, 21, usize::MAX].map(|peers| rest(peers).as_millis());
+    assert_eq!(rests, [1, 1, 2, 15, 20, 20, 20]);
 }
 
 #[test]
