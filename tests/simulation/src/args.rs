@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::band::{self, Band};
 use crate::run::{note_panics, play};
+use crate::scenario::Scenario;
 use crate::{mutants, scale};
 
 #[derive(Debug, Parser)]
@@ -61,8 +62,14 @@ pub(crate) fn main() -> ExitCode {
         return scale::report();
     }
     let Some(seed) = args.seed else {
-        let keep_going = args.keep_going;
-        return band::report(&Band { seeds: args.seeds, and_kept: true, jobs, keep_going, progress: true });
+        return band::report(&Band {
+            seeds: args.seeds,
+            scenario: Scenario::of,
+            and_kept: true,
+            jobs,
+            keep_going: args.keep_going,
+            progress: true,
+        });
     };
     if args.trace {
         tracing_subscriber::fmt()

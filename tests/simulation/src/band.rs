@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::kept::{KEPT, NOT_MENDED};
-use crate::run::{Verdict, play};
+use crate::run::{Verdict, play, play_in};
+use crate::scenario::Scenario;
 
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 1_000;
@@ -58,6 +59,8 @@ const MUST_HAPPEN: [&str; 37] = [
 /// How a band is played.
 pub(crate) struct Band {
     pub(crate) seeds: Range<u64>,
+    /// What a seed stands for.
+    pub(crate) scenario: fn(u64) -> Scenario,
     /// Those that once failed before them.
     pub(crate) and_kept: bool,
     pub(crate) jobs: usize,
@@ -93,7 +96,7 @@ impl Band {
                     while !stop.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let Some(&seed) = seeds.get(number) else { break };
-                        let verdict = play(seed, usize::MAX);
+                        let verdict = play_in((self.scenario)(seed), usize::MAX);
                         let mut outcome = outcome.lock().unwrap();
                         outcome.add(seed, verdict);
                         if !outcome.failed.is_empty() {

@@ -8,6 +8,8 @@ use crate::cluster::{Node, Run};
 
 /// Kinds of faults, the frequent ones several times.
 pub(crate) const FAULTS: u32 = 20;
+/// The one of cables that carry nothing.
+pub(crate) const CUT: u32 = 11;
 /// The one of slow receivers.
 pub(crate) const SLOW: u32 = 14;
 /// At least so long, if an outbox is to overflow.

@@ -42,7 +42,12 @@ pub(crate) fn note_panics() {
 
 /// Plays a seed, with at most so many faults.
 pub(crate) fn play(seed: u64, faults: usize) -> Verdict {
-    let verdict = std::panic::catch_unwind(|| play_on(seed, faults));
+    play_in(Scenario::of(seed), faults)
+}
+
+/// Plays a scenario, with at most so many faults.
+pub(crate) fn play_in(scenario: Scenario, faults: usize) -> Verdict {
+    let verdict = std::panic::catch_unwind(|| on_virtual_time(scenario.seed, story(scenario, faults)));
     let panics = PANICS.take().into_iter().map(|panic| format!("panic: {}", panic.replace('\n', " ")));
     let mut verdict = verdict.unwrap_or_else(|_| Verdict {
         violations: Vec::new(),
@@ -52,10 +57,6 @@ pub(crate) fn play(seed: u64, faults: usize) -> Verdict {
     });
     verdict.violations.extend(panics);
     verdict
-}
-
-fn play_on(seed: u64, faults: usize) -> Verdict {
-    on_virtual_time(seed, story(Scenario::of(seed), faults))
 }
 
 /// Runs a story in this thread; its seed decides the order of what is ready at once.

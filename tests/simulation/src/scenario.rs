@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sessionmesh::{AckLevel, Config};
 
-use crate::faults::{FAULTS, SLOW};
+use crate::faults::{CUT, FAULTS, SLOW};
 
 /// One simulation's parameters.
 #[derive(Clone, Debug)]
@@ -84,6 +84,24 @@ impl Scenario {
             stock: if random.u32(0..6) == 0 { random.usize(50..=400) } else { 0 },
             skew: random.u32(0..4) == 0,
             rare_passes: random.bool(),
+        }
+    }
+
+    /// Cut in two and whole again, all the time, with sessions enough that comparing takes a while, and users who do not wait.
+    pub(crate) fn merging(seed: u64) -> Self {
+        let of = Self::of(seed);
+        Self {
+            nodes: of.nodes.max(4),
+            backup_only: true,
+            copies: 1,
+            users: 6,
+            think: Duration::from_millis(5),
+            heavy: false,
+            calm: Some(Duration::from_secs(1)),
+            lost_per_mille: 0,
+            focus: Some(CUT),
+            stock: 200,
+            ..of
         }
     }
 
