@@ -261,8 +261,8 @@ impl Bench {
     /// half of what is free at most.
     pub(crate) fn touch(&self, bytes: u64) -> Result<(), Error> {
         let bytes = bytes.min(machine::free_bytes() / 2);
-        Command::new(&self.program).args(["touch", &bytes.to_string()]).status()?;
-        Ok(())
+        let touched = Command::new(&self.program).args(["touch", &bytes.to_string()]).status()?;
+        if touched.success() { Ok(()) } else { Err(format!("no {bytes} bytes of memory: {touched}").into()) }
     }
 
     /// Processes of the lowest priority on all cores, until they are dropped: what a virtual core costs to halt and to wake

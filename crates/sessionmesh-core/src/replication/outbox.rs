@@ -117,7 +117,8 @@ pub struct Filled {
 /// for each, 20 at most. So a node writes about once a millisecond however many there are, and one more to tell of a change
 /// costs no message of its own.
 pub fn rest(peers: usize) -> Duration {
-    (REST * u32::try_from(peers).unwrap_or(u32::MAX).clamp(1, 1_000)).min(MAX_REST)
+    let peers = u32::try_from(peers.max(1)).unwrap_or(u32::MAX);
+    REST.saturating_mul(peers).min(MAX_REST)
 }
 
 fn slot(role: PassRole) -> usize {
