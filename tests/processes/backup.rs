@@ -190,8 +190,11 @@ async fn a_cluster_that_grows_and_shrinks_under_load_keeps_every_session() {
         cluster.nodes[index].kill().await;
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
-    let stats = cluster.nodes[2].json("/stats").await.unwrap();
-    assert_eq!(stats["placement"]["holders"].as_u64(), Some(1), "all there are");
+    eventually("the last one is the only holder: all there are", || async {
+        let stats = cluster.nodes[2].json("/stats").await?;
+        (stats["placement"]["holders"].as_u64() == Some(1)).then_some(())
+    })
+    .await;
     check(load, &cluster).await;
 }
 
