@@ -55,6 +55,7 @@ mod switch {
         LateWriteRevives: "a write that comes after the logout begins the session anew",
         EndForgottenAtOnce: "ends are forgotten by the next sweep",
         SidesMerge: "two sides merge after a cut longer than the horizon",
+        HelloOutlived: "a node that has started empty is admitted as what its Hello said before",
         IdKept: "a change of id does not end the old id",
         AckWithoutApply: "a write to a session that is not here is acknowledged and dropped",
         AckOfPart: "a write is acknowledged though the rest of its session is missing",

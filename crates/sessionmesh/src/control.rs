@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sessionmesh_core::membership::{
-    Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassDone,
+    Action, DialFailure, Fatal, LinkId, MemberInfo, MemberState, Node, PassDone, Said,
 };
 use sessionmesh_core::wire::{Contact, Frame, Heartbeat, Hello, Refusal, Standing};
 use sessionmesh_core::{BootId, DropCause, Instant};
@@ -35,10 +35,10 @@ pub(crate) enum Input {
     /// The other side of a connection said who it is.
     Hello {
         link: LinkId,
-        hello: Hello,
-        dialed: Option<(SocketAddr, u64)>,
-        /// The state in this node's own.
-        said: MemberState,
+        hello: Box<Hello>,
+        dialed: Option<SocketAddr>,
+        /// By this node, on the same connection.
+        said: Said,
         verdict: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Both sides admitted each other.
@@ -168,7 +168,7 @@ impl Control {
             }
             Input::Hello { link, hello, dialed, said, verdict } => {
                 self.verdicts.insert(link, verdict);
-                node.handle_hello(link, hello, dialed, said, now);
+                node.handle_hello(link, *hello, dialed, said, now);
             }
             Input::LinkUp { link, attach } => {
                 self.attaching.insert(link, attach);

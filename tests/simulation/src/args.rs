@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::band::{self, Band};
 use crate::run::{note_panics, play};
-use crate::scenario::Scenario;
+use crate::scenario::Kind;
 use crate::{mutants, scale};
 
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Args {
     /// One seed alone.
     #[arg(long)]
     seed: Option<u64>,
+    /// What a seed stands for.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
     /// Of that seed, only so many faults.
     #[arg(long, requires = "seed")]
     faults: Option<usize>,
@@ -64,8 +67,8 @@ pub(crate) fn main() -> ExitCode {
     let Some(seed) = args.seed else {
         return band::report(&Band {
             seeds: args.seeds,
-            scenario: Scenario::of,
-            and_kept: true,
+            kind: args.kind,
+            and_kept: args.kind == Kind::Any,
             jobs,
             keep_going: args.keep_going,
             progress: true,
@@ -78,7 +81,7 @@ pub(crate) fn main() -> ExitCode {
             .with_ansi(false)
             .init();
     }
-    let verdict = play(seed, args.faults.unwrap_or(usize::MAX));
+    let verdict = play(args.kind.of(seed), args.faults.unwrap_or(usize::MAX));
     if args.log {
         println!("{}", verdict.log);
     }
@@ -93,7 +96,7 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if args.faults.is_none() {
-        band::explain(seed, &verdict);
+        band::explain(args.kind, seed, &verdict);
     }
     ExitCode::FAILURE
 }

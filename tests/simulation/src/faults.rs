@@ -10,6 +10,8 @@ use crate::cluster::{Node, Run};
 pub(crate) const FAULTS: u32 = 20;
 /// The one of cables that carry nothing.
 pub(crate) const CUT: u32 = 11;
+/// And one of those that make a node stand still.
+pub(crate) const PAUSE: u32 = 8;
 /// The one of slow receivers.
 pub(crate) const SLOW: u32 = 14;
 /// At least so long, if an outbox is to overflow.

@@ -3,7 +3,7 @@
 //! A change of what a seed decides (`scenario`, `faults`, `users`) makes them other ones, that prove no more than any
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
-/// By their first digits.
+/// By their first digits. Of [`Kind::Any`](crate::scenario::Kind); those of the other kinds are in the bands that CI plays.
 pub(crate) const KEPT: [(u64, &str); 20] = [
     (
         122_188,
@@ -47,7 +47,3 @@ pub(crate) const KEPT: [(u64, &str); 20] = [
     (76_820, "the same: the node beyond the cut kept the session that it had been asked for"),
     (80_309, "a node that left waited for others to agree to an end by idleness, of which one knew better"),
 ];
-
-/// Seeds that break an invariant today, and what is known of it: played with every band that has them, told apart, and
-/// no failure of it, unless they hold. Then they belong above.
-pub(crate) const NOT_MENDED: [(u64, &str); 0] = [];

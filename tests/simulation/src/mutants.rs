@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use sessionmesh::simulation::{Mutant, choose};
 
 use crate::band::Band;
-use crate::scenario::Scenario;
+use crate::scenario::Kind;
 
 /// Each is found within so many seeds.
 const MOST_SEEDS: u64 = 4_000;
 
 /// What the seeds stand for: the same as in a band, but for defects that only show in a moment that few of those have.
-fn scenario(mutant: Mutant) -> fn(u64) -> Scenario {
+fn kind(mutant: Mutant) -> Kind {
     match mutant {
-        Mutant::DenialUnsettled => Scenario::merging,
-        _ => Scenario::of,
+        Mutant::DenialUnsettled => Kind::Merging,
+        Mutant::HelloOutlived => Kind::Pausing,
+        _ => Kind::Any,
     }
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn report(jobs: usize, only: Option<&str>) -> ExitCode {
         choose(Some(*mutant));
         let band = Band {
             seeds: 0..MOST_SEEDS,
-            scenario: scenario(*mutant),
+            kind: kind(*mutant),
             and_kept: false,
             jobs,
             keep_going: false,

@@ -40,13 +40,8 @@ pub(crate) fn note_panics() {
     std::panic::set_hook(Box::new(|panic| PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()))));
 }
 
-/// Plays a seed, with at most so many faults.
-pub(crate) fn play(seed: u64, faults: usize) -> Verdict {
-    play_in(Scenario::of(seed), faults)
-}
-
 /// Plays a scenario, with at most so many faults.
-pub(crate) fn play_in(scenario: Scenario, faults: usize) -> Verdict {
+pub(crate) fn play(scenario: Scenario, faults: usize) -> Verdict {
     let verdict = std::panic::catch_unwind(|| on_virtual_time(scenario.seed, story(scenario, faults)));
     let panics = PANICS.take().into_iter().map(|panic| format!("panic: {}", panic.replace('\n', " ")));
     let mut verdict = verdict.unwrap_or_else(|_| Verdict {

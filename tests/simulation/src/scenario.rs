@@ -2,9 +2,38 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use sessionmesh::{AckLevel, Config};
 
-use crate::faults::{CUT, FAULTS, SLOW};
+use crate::faults::{CUT, FAULTS, PAUSE, SLOW};
+
+/// What a seed stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Anything may happen.
+    #[default]
+    Any,
+    /// Clusters that are cut in two and whole again, all the time.
+    Merging,
+    /// Clusters to which nothing happens but that nodes stand still, at times for longer than the horizon.
+    Pausing,
+}
+
+impl Kind {
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().unwrap().get_name().to_owned()
+    }
+
+    /// The scenario of a seed.
+    pub(crate) fn of(self, seed: u64) -> Scenario {
+        match self {
+            Kind::Any => Scenario::of(seed),
+            Kind::Merging => Scenario::merging(seed),
+            Kind::Pausing => Scenario::pausing(seed),
+        }
+    }
+}
 
 /// One simulation's parameters.
 #[derive(Clone, Debug)]
@@ -40,7 +69,7 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    pub(crate) fn of(seed: u64) -> Self {
+    fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5ce9_a210);
         let backup_only = random.bool();
         // Small clusters find most; now and then a large one.
@@ -87,8 +116,8 @@ impl Scenario {
         }
     }
 
-    /// Cut in two and whole again, all the time, with sessions enough that comparing takes a while, and users who do not wait.
-    pub(crate) fn merging(seed: u64) -> Self {
+    /// With sessions enough that comparing takes a while, and users who do not wait.
+    fn merging(seed: u64) -> Self {
         let of = Self::of(seed);
         Self {
             nodes: of.nodes.max(4),
@@ -102,6 +131,17 @@ impl Scenario {
             focus: Some(CUT),
             stock: 200,
             ..of
+        }
+    }
+
+    /// With sessions that end soon, so that their ends are forgotten soon.
+    fn pausing(seed: u64) -> Self {
+        Self {
+            idle: Duration::from_secs(2),
+            heavy: false,
+            calm: Some(Duration::from_secs(1)),
+            focus: Some(PAUSE),
+            ..Self::of(seed)
         }
     }
 

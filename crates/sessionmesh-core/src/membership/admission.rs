@@ -10,6 +10,7 @@ use super::action::{Action, Fatal, LinkId};
 use super::dials::SeedState;
 use super::member::{Link, LinkRank, Member, MemberState, PassState};
 use super::node::Node;
+use super::said::Said;
 use crate::wire::{Absent, Hello, Refusal, RefusalReason, Role};
 use crate::{BootId, DropCause, Event, Instant, NodeName};
 
@@ -18,8 +19,8 @@ pub(super) struct Candidate {
     pub(super) hello: Hello,
     pub(super) rank: LinkRank,
     pub(super) dialed: Option<SocketAddr>,
-    /// What this node's Hello on that connection said of itself.
-    pub(super) said: MemberState,
+    /// Also on that connection.
+    pub(super) said: Said,
 }
 
 /// A joiner whose name a silent member may still hold.
@@ -41,24 +42,24 @@ enum Judgement {
 }
 
 impl Node {
-    /// The other side of a connection said who it is. `dialed`: where this node connected to, and
-    /// with which Hello; `None` if the other side did. `said`: the state in the Hello of this node there.
+    /// The other side of a connection said who it is. `dialed`: where this node connected to; `None` if the other side
+    /// did. `said`: what this node's own Hello said there.
     pub fn handle_hello(
         &mut self,
         link: LinkId,
         hello: Hello,
-        dialed: Option<(SocketAddr, u64)>,
-        said: MemberState,
+        dialed: Option<SocketAddr>,
+        said: Said,
         now: Instant,
     ) {
         let role = if dialed.is_some() { Role::Dialer } else { Role::Acceptor };
         let dialer = if role == Role::Dialer { self.me.boot } else { hello.boot };
         let rank = LinkRank {
             dialed_by_lower: dialer == self.me.boot.min(hello.boot),
-            dial: dialed.map_or(hello.dial, |(_, dial)| dial),
+            dial: if dialed.is_some() { said.dial } else { hello.dial },
         };
-        let candidate = Candidate { rank, dialed: dialed.map(|(address, _)| address), said, hello };
-        let judgement = match self.judge_cut(&candidate.hello, now) {
+        let candidate = Candidate { rank, dialed, said, hello };
+        let judgement = match self.judge_cut(&candidate.hello, said, now) {
             Some(refusal) => Judgement::Refuse(refusal),
             None => self.judge(&candidate),
         };
@@ -229,7 +230,7 @@ impl Node {
         let sighting = self.sightings.remove(&boot);
         // A joiner drives; of two others the lower boot. By what both Hellos said: each side has seen both, and what
         // a node has become since the other can't know.
-        let i_drive = candidate.said == MemberState::Joining
+        let i_drive = candidate.said.state == MemberState::Joining
             || (hello.state != MemberState::Joining && self.me.boot < boot);
         // One that doubts compares with everybody itself.
         let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };

@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::action::Action;
 use super::member::{Member, MemberState};
 use super::node::Node;
+use super::said::Said;
 use crate::wire::{Absent, Hello, Refusal, RefusalReason, Side};
 use crate::{BootId, DropCause, Event, Instant, NodeName, mutated};
 
@@ -156,7 +157,7 @@ impl Node {
 
     /// Whether the other side of a connection and this one must not merge; if this one is the smaller,
     /// it empties itself.
-    pub(super) fn judge_cut(&mut self, hello: &Hello, now: Instant) -> Option<Refusal> {
+    pub(super) fn judge_cut(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<Refusal> {
         if mutated!(SidesMerge) {
             return None;
         }
@@ -164,6 +165,12 @@ impl Node {
         let i_am = is_among(&hello.forgotten, self.me.boot, self.incarnation);
         let (me, name) = (self.me.name.clone(), hello.name.clone());
         let refusal = |detail| Some(Refusal { reason: RefusalReason::Forgotten, detail });
+        // The other would know this node by an incarnation that is over: whom it would forget later, and whom not.
+        if said.incarnation != self.incarnation && !mutated!(HelloOutlived) {
+            return refusal(format!(
+                "{me} has started empty since it said who it is: {name} and it meet anew"
+            ));
+        }
         // One that joins has nothing that could come back, but what it was given before it stood still.
         if hello.state != MemberState::Ready && self.state == MemberState::Ready {
             let detail = format!("{name} joined, was away for longer than the horizon, and joins anew");
@@ -198,13 +205,15 @@ impl Node {
         if !they_are && !i_am && (self.members.contains_key(&hello.boot) || !self.is_beyond(hello, now)) {
             return None;
         }
-        let i_yield = self.side().yields_to(hello.side);
+        // By what both said: of two who judged by what they know now, both could yield, and all would be lost.
+        let i_yield = said.side.yields_to(hello.side);
         let (stays, yields) = if i_yield { (&name, &me) } else { (&me, &name) };
         let detail = format!(
             "{me} and {name} were cut off from each other for longer than the horizon: {yields}, on the smaller side, \
              starts empty and joins {stays}"
         );
-        if i_yield {
+        // One that did not know its side when it said hello may know it by now: then they say it again.
+        if i_yield && self.side().yields_to(hello.side) {
             self.empty(hello, now);
         }
         refusal(detail)

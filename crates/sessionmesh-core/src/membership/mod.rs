@@ -17,11 +17,13 @@ mod member;
 mod node;
 mod passes;
 mod readiness;
+mod said;
 
 pub use action::{Action, Beacon, DialFailure, Fatal, Identity, LinkId, PassDone, PassRole};
 pub use config::{MembershipConfig, MembershipConfigError};
 pub use member::{MemberInfo, MemberState};
 pub use node::Node;
+pub use said::Said;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::host::TcpStream;
 use bytes::BytesMut;
-use sessionmesh_core::membership::LinkId;
+use sessionmesh_core::membership::{LinkId, Said};
 use sessionmesh_core::wire::{
     Frame, FrameDecoder, FrameLimit, HEADER_BYTES, Handshake, HandshakeError, Hello, PeerMisbehaved, Refusal,
     Role, SEAL_BYTES,
@@ -191,10 +191,7 @@ async fn exchange(
     let credentials = mesh.credentials();
     let handshake = open(&mut channel, role, &credentials).await?;
     let (link, hello, dialed) = match dialed {
-        Some(Dialed { link, address, hello }) => {
-            let dialed = Some((address, hello.dial));
-            (link, hello, dialed)
-        }
+        Some(Dialed { link, address, hello }) => (link, hello, Some(address)),
         None => {
             let (answer, answered) = oneshot::channel();
             mesh.tell(Input::Accepted(answer));
@@ -203,7 +200,7 @@ async fn exchange(
         }
     };
     *told = Some(link);
-    let said = hello.state;
+    let said = Said::from(&hello);
     let Shaken { hello: peer, opening } = introduce(&mut channel, &handshake, &credentials, hello).await?;
     drop(credentials);
     if peer.probe {
@@ -221,7 +218,7 @@ async fn exchange(
         return Err(HandshakeError::Unauthenticated.into());
     }
     let (verdict, judged) = oneshot::channel();
-    mesh.tell(Input::Hello { link, hello: peer.clone(), dialed, said, verdict });
+    mesh.tell(Input::Hello { link, hello: Box::new(peer.clone()), dialed, said, verdict });
     let refusal = judged.await.unwrap_or_else(|_| {
         let detail = "this node is stopping".into();
         Err(Refusal { reason: sessionmesh_core::wire::RefusalReason::Leaving, detail })

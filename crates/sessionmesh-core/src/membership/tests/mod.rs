@@ -1,5 +1,6 @@
 //! Whole clusters of membership in one thread, on virtual time.
 
+mod hellos;
 mod world;
 
 use alloc::collections::BTreeSet;
@@ -9,8 +10,9 @@ use std::{format, vec};
 
 use super::*;
 use crate::placement::Mode;
-use crate::wire::{Heartbeat, PROTOCOL_VERSIONS, RefusalReason};
-use crate::{BootId, DropCause, Event, Instant, NodeName};
+use crate::wire::{Heartbeat, RefusalReason};
+use crate::{BootId, DropCause, Event, Instant};
+use hellos::founder;
 use world::{World, address};
 
 /// Every story holds in both modes.
@@ -505,37 +507,6 @@ fn survivors_of_one_that_left_compare_if_it_did_not_see_them_all(mode: Mode) {
     }
 }
 
-/// Two Hellos cross a node's becoming ready: each side could think that the other drives the pass, or that it does
-/// itself, and all sessions would travel twice.
-#[test]
-fn who_drives_the_first_pass_is_what_both_hellos_said() {
-    let start = |boot: u64, port: u16| {
-        let me = Identity {
-            boot: BootId::new(boot).unwrap(),
-            name: NodeName::new(&format!("n{boot}")).unwrap(),
-            address: address(port),
-            mode: Mode::AllPeers,
-            zone: None,
-            versions: PROTOCOL_VERSIONS,
-        };
-        Node::new(me, MembershipConfig::default(), Instant::ZERO)
-    };
-    let (mut ready, mut joiner) = (start(10, 4_001), start(20, 4_002));
-    let later = Instant::ZERO + Duration::from_secs(3);
-    ready.handle_timeout(later);
-    assert_eq!(ready.state(), MemberState::Ready);
-    let said = joiner.hello();
-    joiner.handle_timeout(later);
-    assert_eq!((said.state, joiner.state()), (MemberState::Joining, MemberState::Ready));
-    ready.handle_hello(1, said.clone(), Some((address(4_002), 1)), MemberState::Ready, later);
-    joiner.handle_hello(1, ready.hello(), None, said.state, later);
-    let drives = |node: &mut Node| {
-        node.handle_link_up(1, later);
-        core::iter::from_fn(|| node.poll_action()).any(|action| matches!(action, Action::StartPass { .. }))
-    };
-    assert_eq!((drives(&mut ready), drives(&mut joiner)), (false, true));
-}
-
 const BACKUP: Mode = Mode::BackupOnly { copies: 1 };
 
 #[test]
@@ -630,25 +601,12 @@ fn a_routine_pass_in_which_a_member_crashed_is_no_comparison_of_what_it_held() {
 
 #[test]
 fn when_two_sides_of_a_cut_meet_nobody_answers_from_memory_before_they_have_compared() {
-    let founder = |boot: u64, port: u16| {
-        let me = Identity {
-            boot: BootId::new(boot).unwrap(),
-            name: NodeName::new(&format!("n{boot}")).unwrap(),
-            address: address(port),
-            mode: BACKUP,
-            zone: None,
-            versions: PROTOCOL_VERSIONS,
-        };
-        let mut node = Node::new(me, MembershipConfig::default(), Instant::ZERO);
-        node.handle_timeout(Instant::ZERO + Duration::from_secs(3));
-        assert_eq!(node.state(), MemberState::Ready);
-        node
-    };
-    let (mut node, other) = (founder(10, 4_001), founder(20, 4_002));
+    let (mut node, other) = (founder(10, BACKUP), founder(20, BACKUP));
     let later = Instant::ZERO + Duration::from_secs(4);
     let ids = || (0..50u128).map(|n| crate::SessionId::from_bytes((n << 120 | n).to_be_bytes()));
     assert!(ids().all(|id| node.view().may_serve(&id)));
-    node.handle_hello(1, other.hello(), Some((address(4_002), 1)), node.state(), later);
+    let said = Said::from(&node.hello());
+    node.handle_hello(1, other.hello(), Some(other.me().address), said, later);
     node.handle_link_up(1, later);
     assert_eq!(node.view().ready(), 2);
     assert!(!ids().any(|id| node.view().may_serve(&id)), "the other side may have written");

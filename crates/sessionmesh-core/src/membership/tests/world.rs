@@ -351,12 +351,12 @@ impl World {
         }
         self.next_link += 1;
         let link = self.next_link;
-        let (dial, said) = (hello.dial, hello.state);
+        let said = Said::from(&hello);
         let verdicts = [None, None];
         self.connections.insert(link, Connection { dialer, acceptor, address, verdicts, up: false });
         let answer = self.processes[acceptor].node.hello();
-        self.processes[acceptor].node.handle_hello(link, hello, None, answer.state, self.now);
-        self.processes[dialer].node.handle_hello(link, answer, Some((address, dial)), said, self.now);
+        self.processes[acceptor].node.handle_hello(link, hello, None, Said::from(&answer), self.now);
+        self.processes[dialer].node.handle_hello(link, answer, Some(address), said, self.now);
         self.follow(acceptor);
     }
 

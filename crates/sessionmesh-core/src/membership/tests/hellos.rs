@@ -1,0 +1,106 @@
+//! What both sides of a connection said of themselves, when one of them has become something else since.
+
+use core::time::Duration;
+use std::format;
+
+use super::world::address;
+use super::*;
+use crate::wire::{Hello, PROTOCOL_VERSIONS, Refusal, Side};
+use crate::{BootId, Instant, NodeName};
+
+/// When founders are ready, and everything here is said.
+const NOW: Instant = Instant::from_nanos(4_000_000_000);
+
+fn joiner(boot: u64, mode: Mode) -> Node {
+    let me = Identity {
+        boot: BootId::new(boot).unwrap(),
+        name: NodeName::new(&format!("n{boot}")).unwrap(),
+        address: address(4_000 + boot as u16),
+        mode,
+        zone: None,
+        versions: PROTOCOL_VERSIONS,
+    };
+    Node::new(me, MembershipConfig::default(), Instant::ZERO)
+}
+
+/// Ready, and alone.
+pub(super) fn founder(boot: u64, mode: Mode) -> Node {
+    let mut node = joiner(boot, mode);
+    node.handle_timeout(NOW);
+    assert_eq!(node.state(), MemberState::Ready);
+    node
+}
+
+/// Its Hello, of one that has forgotten the other in a long cut.
+fn forgotten(node: &Node, other: &Node) -> Hello {
+    let mut hello = node.hello();
+    hello.forgotten.insert(other.me().boot, 0);
+    hello
+}
+
+/// What it decides of the other side; `None`: it is admitted.
+fn refusal(node: &mut Node, hello: Hello, dialed: bool, said: Said) -> Option<Refusal> {
+    let address = hello.address;
+    while node.poll_action().is_some() {}
+    node.handle_hello(1, hello, dialed.then_some(address), said, NOW);
+    let verdict = core::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
+        Action::Admit { .. } => Some(None),
+        Action::Refuse { refusal, .. } => Some(Some(refusal)),
+        _ => None,
+    });
+    verdict.unwrap()
+}
+
+/// Each side could think that the other drives the first pass, or that it does itself, and all sessions would travel twice.
+#[test]
+fn who_drives_the_first_pass_is_what_both_hellos_said() {
+    let (mut ready, mut joins) = (founder(10, Mode::AllPeers), joiner(20, Mode::AllPeers));
+    let said = joins.hello();
+    joins.handle_timeout(NOW);
+    assert_eq!((said.state, joins.state()), (MemberState::Joining, MemberState::Ready));
+    let answer = ready.hello();
+    assert_eq!(refusal(&mut ready, said.clone(), true, Said::from(&answer)), None);
+    assert_eq!(refusal(&mut joins, answer, false, Said::from(&said)), None);
+    let drives = |node: &mut Node| {
+        node.handle_link_up(1, NOW);
+        core::iter::from_fn(|| node.poll_action()).any(|action| matches!(action, Action::StartPass { .. }))
+    };
+    assert_eq!((drives(&mut ready), drives(&mut joins)), (false, true));
+}
+
+/// The other would know it as what it was: forget that one at the horizon, and take the one of now for somebody who has
+/// nothing left that could come back.
+#[test]
+fn one_that_has_started_empty_since_it_said_hello_is_not_admitted_as_what_it_was() {
+    for dialed in [false, true] {
+        let (mut node, other) = (founder(10, Mode::AllPeers), founder(20, Mode::AllPeers));
+        let said = Said::from(&node.hello());
+        let larger = Side { size: 3, ..other.side() };
+        let long_cut = Hello { side: larger, ..forgotten(&founder(30, Mode::AllPeers), &node) };
+        assert!(refusal(&mut node, long_cut, true, said).is_some());
+        assert_eq!((node.state(), node.hello().incarnation), (MemberState::Joining, 1));
+        let refused = refusal(&mut node, other.hello(), dialed, said).unwrap();
+        assert!(refused.detail.contains("n10 has started empty"), "{refused:?}");
+        let said = Said::from(&node.hello());
+        assert_eq!(refusal(&mut node, other.hello(), dialed, said), None);
+    }
+}
+
+/// One stands still after its Hello, and knows nothing of its side when it goes on: if it judged by that, it would yield to
+/// one that has yielded to what it said, and the sessions of both would be gone.
+#[test]
+fn of_two_sides_of_a_long_cut_only_one_starts_empty_though_the_other_stood_still_meanwhile() {
+    let (mut lower, mut higher) = (founder(10, Mode::AllPeers), founder(20, Mode::AllPeers));
+    // Who is alone has nobody to doubt.
+    let third = joiner(30, Mode::AllPeers);
+    let hello = Said::from(&lower.hello());
+    assert_eq!(refusal(&mut lower, third.hello(), true, hello), None);
+    lower.handle_link_up(1, NOW);
+    let (said, answer) = (forgotten(&lower, &higher), forgotten(&higher, &lower));
+    lower.handle_timeout(NOW + Duration::from_secs(60));
+    assert!(lower.is_doubting() && lower.side().yields_to(answer.side));
+    for (node, theirs, own) in [(&mut lower, &answer, &said), (&mut higher, &said, &answer)] {
+        assert!(refusal(node, theirs.clone(), true, Said::from(own)).is_some());
+    }
+    assert_eq!((lower.state(), higher.state()), (MemberState::Ready, MemberState::Joining));
+}
