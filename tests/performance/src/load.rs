@@ -16,9 +16,9 @@ pub(crate) struct Load {
     /// Requests a second of all of them; as many as are answered if `None`.
     pub(crate) rate: Option<f64>,
     pub(crate) time: Duration,
-    /// Whether each goes to the node that its cookie names, as through a balancer that sticks by it; it stays where it
-    /// came first if not.
-    pub(crate) routed: bool,
+    /// Each goes to the node that its cookie names, as through a balancer that sticks by it, in a cluster of so many; it
+    /// stays where it came first if `None`.
+    pub(crate) routed: Option<usize>,
 }
 
 /// What became of it.
@@ -43,7 +43,7 @@ impl Done {
 impl Load {
     /// As fast as they are answered.
     pub(crate) fn saturated(secs: f64) -> Self {
-        Self { users: 32, rate: None, time: Duration::from_secs_f64(secs), routed: false }
+        Self { users: 32, rate: None, time: Duration::from_secs_f64(secs), routed: None }
     }
 
     /// Users that have a session, each on its node.
@@ -52,8 +52,10 @@ impl Load {
         for n in 0..self.users {
             let mut user = User::connect(nodes[n % nodes.len()]).await?;
             user.put(0).await?;
-            if self.routed
-                && let Some(node) = user.route().and_then(|node| nodes.get(node))
+            // Its cluster is that of the node that it came to.
+            let first = n % nodes.len() / self.routed.unwrap_or(1) * self.routed.unwrap_or(1);
+            if self.routed.is_some()
+                && let Some(node) = user.route().and_then(|node| nodes.get(first + node))
             {
                 user = User { cookie: user.cookie, ..User::connect(*node).await? };
             }

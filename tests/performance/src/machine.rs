@@ -4,18 +4,23 @@ use std::fs::read_to_string;
 use std::process::Command;
 use std::time::Duration;
 
-/// Processor time that a process has used.
-pub(crate) fn cpu(pid: u32) -> Duration {
-    let stat = read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which may hold anything.
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64)
+use nix::errno::Errno;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::Error;
+
+/// Processor time that a process has used, to the nanosecond: what `/proc` says comes in ticks of ten milliseconds.
+pub(crate) fn cpu(pid: u32) -> Result<Duration, Error> {
+    let spent = i32::try_from(pid).map_err(|_| Errno::ESRCH).and_then(|pid| {
+        let clock = clock_getcpuclockid(Pid::from_raw(pid))?;
+        clock_gettime(clock)
+    });
+    Ok(spent.map_err(|errno| format!("the processor time of process {pid}: {errno}; has it ended?"))?.into())
 }
 
 /// Processor time that all of them have used.
-pub(crate) fn cpu_of_all(pids: &[u32]) -> Duration {
+pub(crate) fn cpu_of_all(pids: &[u32]) -> Result<Duration, Error> {
     pids.iter().map(|pid| cpu(*pid)).sum()
 }
 

@@ -50,6 +50,9 @@ pub(crate) enum System {
 /// A cluster of sessionmesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mesh {
+    /// So many, that know nothing of each other.
+    pub(crate) clusters: usize,
+    /// Of each.
     pub(crate) nodes: usize,
     pub(crate) backup_only: bool,
     pub(crate) ack: &'static str,
@@ -60,7 +63,7 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Three nodes, all-peers, async, the store alone.
     pub(crate) const DEFAULT: Self =
-        Self { nodes: 3, backup_only: false, ack: "async", layer: false, insecure: false };
+        Self { clusters: 1, nodes: 3, backup_only: false, ack: "async", layer: false, insecure: false };
 }
 
 impl System {
@@ -73,7 +76,8 @@ impl System {
             Self::Redis { replica: false } => "Redis store, 3 nodes".into(),
             Self::Redis { replica: true } => "Redis store and a replica, 3 nodes".into(),
             Self::Mesh(mesh) => format!(
-                "sessionmesh, {} node{}, {}, {}{}{}",
+                "sessionmesh, {}{} node{}, {}, {}{}{}",
+                if mesh.clusters == 1 { String::new() } else { format!("{} x ", mesh.clusters) },
                 mesh.nodes,
                 if mesh.nodes == 1 { "" } else { "s" },
                 if mesh.backup_only { "backup-only" } else { "all-peers" },
@@ -120,6 +124,8 @@ impl Drop for Server {
 pub(crate) struct Cost {
     /// Processor time of all servers for each write.
     pub(crate) each_us: f64,
+    /// And what it was counted in, which is a little longer than the load.
+    pub(crate) window: Duration,
     /// Of the machine, by whoever is neither a server nor this program: a neighbour spoils the figures.
     pub(crate) others_percent: f64,
 }
@@ -131,21 +137,30 @@ impl Running {
 
     /// A load, and what it cost.
     pub(crate) async fn load(&self, load: Load) -> Result<(Done, Cost), Error> {
+        let begun = Instant::now();
         let pids = self.pids();
         let own = std::process::id();
-        let (before, own_before, (busy, all)) = (cpu_of_all(&pids), cpu(own), machine::busy());
+        let (before, own_before, (busy, all)) = (cpu_of_all(&pids)?, cpu(own)?, machine::busy());
         let done = load.run(&self.http).await?;
         // What is on its way belongs to it.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let spent = cpu_of_all(&pids) - before;
+        let (spent, window) = (cpu_of_all(&pids)? - before, begun.elapsed());
         let (busy_after, all_after) = machine::busy();
-        let ours = (spent + cpu(own) - own_before).as_secs_f64();
+        let ours = (spent + cpu(own)? - own_before).as_secs_f64();
         let others_percent = ((busy_after - busy - ours) / (all_after - all) * 100.0).max(0.0);
         if done.failed > 0 {
             return Err(format!("{} of {} requests failed", done.failed, done.written + done.failed).into());
         }
         let each_us = spent.as_secs_f64() * 1e6 / done.written as f64;
-        Ok((done, Cost { each_us, others_percent }))
+        Ok((done, Cost { each_us, window, others_percent }))
+    }
+
+    /// Processor time of all servers when nobody asks them, in cores.
+    pub(crate) async fn idle(&self, time: Duration) -> Result<f64, Error> {
+        let (pids, begun) = (self.pids(), Instant::now());
+        let before = cpu_of_all(&pids)?;
+        tokio::time::sleep(time).await;
+        Ok((cpu_of_all(&pids)? - before).as_secs_f64() / begun.elapsed().as_secs_f64())
     }
 }
 
@@ -227,10 +242,12 @@ impl Bench {
                 None => return Ok(None),
             },
             System::Mesh(mesh) => {
-                let cluster = Self::cluster_name();
                 let mut running = Running { http: Vec::new(), servers: Vec::new() };
-                for n in 1..=mesh.nodes {
-                    self.join(&mut running, mesh, &cluster, &format!("n{n}"))?;
+                for _ in 0..mesh.clusters {
+                    let cluster = Self::cluster_name();
+                    for n in 1..=mesh.nodes {
+                        self.join(&mut running, mesh, &cluster, &format!("n{n}"))?;
+                    }
                 }
                 self.formed(&running, mesh.nodes).await?;
                 running

@@ -18,7 +18,7 @@ const TCP_TWO: &str = "bare TCP, to two others at once";
 
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
     let light =
-        Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()), routed: false };
+        Load { users: 4, rate: Some(200.0), time: Duration::from_secs_f64(bench.secs()), routed: None };
     bench
         .side_by_side(&[ASYNC, ONE, ALL], results, async |system, running, results| {
             let (done, _) = running.load(light).await?;

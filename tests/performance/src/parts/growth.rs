@@ -9,48 +9,61 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::engine::runtime;
 use crate::Error;
 use crate::load::Load;
+use crate::machine::Wire;
 use crate::results::Results;
 use crate::systems::{Bench, Mesh, System};
 
-const ALONE: &str = "processor time of a write, 50 a second on each node";
+const IDLE: &str = "of a core, all nodes, without writes";
+const ALONE: &str = "processor time that a write adds, 50 a second on each node";
+const PACKETS: &str = "its packets, requests and answers among them";
 const TOGETHER: &str = "processor time of a write, 32 users on each node";
 const TCP: &str = "bare TCP, a message of 100 bytes by itself, 750 a second";
 const SIZES: [usize; 4] = [2, 4, 8, 16];
 
+/// Sixteen nodes, always: in more or fewer clusters. So the machine does the same in all that is not replication.
+const NODES: usize = 16;
+const APART: System = System::Memory { nodes: NODES };
+
 fn backup_only(nodes: usize) -> System {
-    System::Mesh(Mesh { nodes, backup_only: true, layer: true, ..Mesh::DEFAULT })
+    System::Mesh(Mesh { clusters: NODES / nodes, nodes, backup_only: true, layer: true, ..Mesh::DEFAULT })
 }
 
 fn all_peers(nodes: usize) -> System {
-    System::Mesh(Mesh { nodes, ..Mesh::DEFAULT })
-}
-
-/// What more processes cost that are no cluster.
-fn apart(nodes: usize) -> System {
-    System::Memory { nodes }
+    System::Mesh(Mesh { clusters: NODES / nodes, nodes, ..Mesh::DEFAULT })
 }
 
 pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), Error> {
-    let systems: Vec<System> =
-        [backup_only, all_peers, apart].into_iter().flat_map(|of| SIZES.map(of)).collect();
+    let clusters = [backup_only, all_peers].into_iter().flat_map(|of| SIZES.map(of));
+    let systems: Vec<System> = clusters.chain([APART]).collect();
     bench
         .rounds_of(&systems, results, async |system, running, results| {
-            let nodes = running.http.len();
             // To who holds its session, in backup-only: a balancer does that by the cookie.
-            let routed = matches!(system, System::Mesh(Mesh { backup_only: true, .. }));
+            let routed = match system {
+                System::Mesh(Mesh { backup_only: true, nodes, .. }) => Some(nodes),
+                _ => None,
+            };
             let time = Duration::from_secs(bench.pick(1, 6));
-            let loads = [
-                // The same on every node, and little: a change travels alone, whatever the size.
-                (ALONE, Load { users: 4 * nodes, rate: Some(50.0 * nodes as f64), time, routed }),
-                // So much that changes travel together, as they do for P1.
-                (TOGETHER, Load { users: 32 * nodes, rate: None, time, routed }),
-            ];
-            for (what, load) in loads {
-                let _awake = bench.keep_awake()?;
-                running.load(Load { time: load.time / 2, ..load }).await?;
-                let (_, cost) = running.load(load).await?;
-                results.add(&system.name(), what, "us", cost.each_us);
+            // Little: a change travels alone, whatever the size.
+            let alone = Load { users: 4 * NODES, rate: Some(50.0 * NODES as f64), time, routed };
+            // So much that changes travel together, as they do for P1.
+            let together = Load { users: 32 * NODES, rate: None, time, routed };
+            let name = system.name();
+            let _awake = bench.keep_awake()?;
+            running.load(Load { time: time / 2, ..alone }).await?;
+            let wire = Wire::now();
+            let (done, cost) = running.load(alone).await?;
+            if bench.own_loopback {
+                let packets = Wire::now().since(wire).packets as f64;
+                results.add(&name, PACKETS, "", packets / done.written as f64);
             }
+            // What a node does anyway, P11 measures.
+            let idle = running.idle(time / 2).await?;
+            let anyway_us = idle * 1e6 * cost.window.as_secs_f64() / done.written as f64;
+            results.add(&name, IDLE, "%", idle * 100.0);
+            results.add(&name, ALONE, "us", cost.each_us - anyway_us);
+            running.load(Load { time: time / 2, ..together }).await?;
+            let (_, cost) = running.load(together).await?;
+            results.add(&name, TOGETHER, "us", cost.each_us);
             Ok(())
         })
         .await?;
@@ -64,34 +77,24 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.push(TCP);
     results.table(
-        "Larger clusters",
-        &[ALONE, TOGETHER],
+        "Larger clusters: sixteen nodes in clusters of 2 to 16",
+        &[IDLE, ALONE, PACKETS, TOGETHER],
         &names,
-        "In backup-only users go where their cookies say. Processes of the lowest priority keep the cores awake. With 32 users on \
-         each node all cores are busy all the time: the more nodes, the less of the machine each has, and the fewer changes it has to \
-         send together.",
+        "In backup-only users go where their cookies say. Processes of the lowest priority keep the cores awake. What a write adds is \
+         without what the nodes use when nobody writes. With 32 users on each node all cores are busy all the time.",
     );
     let dearest = |of: fn(usize) -> System| {
         let costs = SIZES.map(|nodes| results.median(&of(nodes).name(), ALONE));
         let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
         costs.iter().copied().fold(0.0, f64::max) / least
     };
-    let (backup_only, nothing) = (dearest(backup_only), dearest(apart));
-    results.at_most("P10", "backup-only, the dearest of 2 to 16 nodes", backup_only, 1.15, "x the cheapest");
-    results.floor("P10", "2 to 16 nodes that share nothing, the dearest", nothing, "x the cheapest");
+    results.at_most("P10", "backup-only, the dearest size", dearest(backup_only), 1.15, "x the cheapest");
     // From 2 to 16, for each peer.
-    let slope = |of: fn(usize) -> System, what| {
-        results.by_round(what, [&of(16).name(), &of(2).name()], |[many, few]| (many - few) / 14.0)
-    };
-    let together = slope(all_peers, TOGETHER);
-    let floors = [
-        ("processor time of each further process that shares nothing", slope(apart, TOGETHER)),
-        ("processor time of one message that travels alone, bare TCP", results.median(TCP, ALONE)),
-    ];
-    results.at_most("P10", "all-peers, processor time of each further peer", together, 2.0, "us");
-    for (what, floor) in floors {
-        results.floor("P10", what, floor, "us");
-    }
+    let [many, few] = [16, 2].map(|nodes| all_peers(nodes).name());
+    let slope = results.by_round(TOGETHER, [&many, &few], |[many, few]| (many - few) / 14.0);
+    results.at_most("P10", "all-peers, processor time of each further peer", slope, 2.0, "us");
+    let bare = results.median(TCP, ALONE);
+    results.floor("P10", "processor time of one message that travels alone, bare TCP", bare, "us");
     Ok(())
 }
 

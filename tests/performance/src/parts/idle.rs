@@ -27,9 +27,9 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     tokio::time::sleep(Duration::from_secs_f64(rest)).await;
     let pids = running.pids();
     for minute in [FIRST, LATER] {
-        let (cpu, wire) = (cpu_of_all(&pids), Wire::now());
+        let (cpu, wire) = (cpu_of_all(&pids)?, Wire::now());
         tokio::time::sleep(Duration::from_secs_f64(time)).await;
-        let cpu = (cpu_of_all(&pids) - cpu).as_secs_f64() / time / NODES as f64 * 100.0;
+        let cpu = (cpu_of_all(&pids)? - cpu).as_secs_f64() / time / NODES as f64 * 100.0;
         results.add(minute, CPU, "%", cpu);
         if bench.own_loopback {
             let bytes = Wire::now().since(wire).bytes as f64 / time / NODES as f64;

@@ -88,7 +88,7 @@ async fn mesh(bench: &Bench, sessions: u64, results: &mut Results) -> Result<f64
         };
         leave(&mut running).await?;
         // Again, under load: the donor's users before and meanwhile. Several times: one 99th percentile says little.
-        let load = Load { users: 8, rate: Some(500.0), time: Duration::from_secs(3), routed: false };
+        let load = Load { users: 8, rate: Some(500.0), time: Duration::from_secs(3), routed: None };
         for n in 0..3 {
             load.run(&[donor]).await?;
             let usual = load.run(&[donor]).await?;
@@ -98,7 +98,7 @@ async fn mesh(bench: &Bench, sessions: u64, results: &mut Results) -> Result<f64
             results.add(MESH, USUAL, "us", usual.quantile(0.99));
             results.add(MESH, MEANWHILE, "us", meanwhile.quantile(0.99));
             // What it takes from the users if all that happens is that somebody works as long as joiner and donor did.
-            let worked = machine::cpu(running.servers[1].pid()).as_secs_f64();
+            let worked = machine::cpu(running.servers[1].pid())?.as_secs_f64();
             leave(&mut running).await?;
             let burners = [bench.burn(worked)?, bench.burn(worked)?];
             let beside = load.run(&[donor]).await?;

@@ -20,7 +20,7 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
                 rate: Some(500.0),
                 // Longer than a silent member stays one.
                 time: Duration::from_secs_f64(bench.pick(0.5, 5.0)),
-                routed: false,
+                routed: None,
             };
             let name = system.name();
             // Users of the two that run.
