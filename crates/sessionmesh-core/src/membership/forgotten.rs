@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -142,6 +143,10 @@ fn is_among(forgotten: &BTreeMap<BootId, u32>, boot: BootId, incarnation: u32) -
     forgotten.get(&boot).is_some_and(|known| incarnation <= *known)
 }
 
+fn joins_anew(name: &NodeName) -> String {
+    format!("{name} joined, was away for longer than the horizon, and joins anew")
+}
+
 impl Node {
     /// How large this node's side of a cut is. One that was paused knows nothing of its side.
     pub(super) fn side(&self) -> Side {
@@ -161,53 +166,65 @@ impl Node {
         if mutated!(SidesMerge) {
             return None;
         }
-        let they_are = is_among(&self.lost.forgotten, hello.boot, hello.incarnation);
-        let i_am = is_among(&hello.forgotten, self.me.boot, self.incarnation);
-        let (me, name) = (self.me.name.clone(), hello.name.clone());
-        let refusal = |detail| Some(Refusal { reason: RefusalReason::Forgotten, detail });
-        // The other would know this node by an incarnation that is over: whom it would forget later, and whom not.
-        if said.incarnation != self.incarnation && !mutated!(HelloOutlived) {
-            return refusal(format!(
-                "{me} has started empty since it said who it is: {name} and it meet anew"
-            ));
-        }
-        // One that joins has nothing that could come back, but what it was given before it stood still.
-        if hello.state != MemberState::Ready && self.state == MemberState::Ready {
-            let detail = format!("{name} joined, was away for longer than the horizon, and joins anew");
-            return if they_are { refusal(detail) } else { None };
-        }
-        if self.state != MemberState::Ready && i_am {
-            let detail = format!("{me} joined, was away for longer than the horizon, and joins anew");
-            self.empty(hello, now);
-            return refusal(detail);
-        }
-        if hello.state != MemberState::Ready {
-            return None;
-        }
-        if self.state != MemberState::Ready {
-            // A joiner must not carry sessions from one side of the cut to the other. The two sides
-            // settle it among themselves; it waits, with empty hands if it has dealt with both.
-            // Of several that start empty the lowest goes first: each is strange to that side as long as it is not
-            // admitted there, and they would wait for each other for ever.
-            let is_strange = |(boot, member): (&BootId, &Member)| {
-                is_among(&hello.forgotten, *boot, member.incarnation)
-                    && (member.state != MemberState::Joining || *boot < self.me.boot)
-            };
-            let bridges = self.members.iter().any(is_strange);
-            if bridges {
-                self.empty(hello, now);
+        let detail = if said.incarnation != self.incarnation && !mutated!(HelloOutlived) {
+            // The other would know this node by an incarnation that is over: whom it would forget later, and whom not.
+            let (me, name) = (&self.me.name, &hello.name);
+            Some(format!("{me} has started empty since it said who it is: {name} and it meet anew"))
+        } else {
+            match (self.state == MemberState::Ready, hello.state == MemberState::Ready) {
+                (true, true) => self.judge_side(hello, said, now),
+                // One that joins has nothing that could come back, but what it was given before it stood still.
+                (true, false) => self.has_forgotten(hello).then(|| joins_anew(&hello.name)),
+                (false, _) if self.is_forgotten_by(hello) => {
+                    self.empty(hello, now);
+                    Some(joins_anew(&self.me.name))
+                }
+                (false, true) => self.judge_bridge(hello, now),
+                (false, false) => None,
             }
-            let waits = they_are || bridges;
-            let detail =
-                || format!("{me} joins only one of two sides that were cut off for longer than the horizon");
-            return if waits { refusal(detail()) } else { None };
+        };
+        detail.map(|detail| Refusal { reason: RefusalReason::Forgotten, detail })
+    }
+
+    fn has_forgotten(&self, hello: &Hello) -> bool {
+        is_among(&self.lost.forgotten, hello.boot, hello.incarnation)
+    }
+
+    fn is_forgotten_by(&self, hello: &Hello) -> bool {
+        is_among(&hello.forgotten, self.me.boot, self.incarnation)
+    }
+
+    /// A joiner must not carry sessions from one side of the cut to the other. The two sides settle it among themselves; it
+    /// waits, with empty hands if it has dealt with both.
+    fn judge_bridge(&mut self, hello: &Hello, now: Instant) -> Option<String> {
+        // Of several that start empty the lowest goes first: each is strange to that side as long as it is not
+        // admitted there, and they would wait for each other for ever.
+        let is_strange = |(boot, member): (&BootId, &Member)| {
+            is_among(&hello.forgotten, *boot, member.incarnation)
+                && (member.state != MemberState::Joining || *boot < self.me.boot)
+        };
+        let bridges = self.members.iter().any(is_strange);
+        if bridges {
+            self.empty(hello, now);
         }
-        if !they_are && !i_am && (self.members.contains_key(&hello.boot) || !self.is_beyond(hello, now)) {
+        let waits = bridges || self.has_forgotten(hello);
+        let me = &self.me.name;
+        waits.then(|| {
+            format!("{me} joins only one of two sides that were cut off for longer than the horizon")
+        })
+    }
+
+    /// Two that serve: the smaller side yields.
+    fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
+        let is_forgotten = self.has_forgotten(hello) || self.is_forgotten_by(hello);
+        let is_new = !self.members.contains_key(&hello.boot);
+        if !is_forgotten && !(is_new && self.is_beyond(hello, now)) {
             return None;
         }
         // By what both said: of two who judged by what they know now, both could yield, and all would be lost.
         let i_yield = said.side.yields_to(hello.side);
-        let (stays, yields) = if i_yield { (&name, &me) } else { (&me, &name) };
+        let (me, name) = (&self.me.name, &hello.name);
+        let (stays, yields) = if i_yield { (name, me) } else { (me, name) };
         let detail = format!(
             "{me} and {name} were cut off from each other for longer than the horizon: {yields}, on the smaller side, \
              starts empty and joins {stays}"
@@ -216,7 +233,7 @@ impl Node {
         if i_yield && self.side().yields_to(hello.side) {
             self.empty(hello, now);
         }
-        refusal(detail)
+        Some(detail)
     }
 
     /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
