@@ -218,7 +218,8 @@ impl Node {
     fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
         let is_forgotten = self.has_forgotten(hello) || self.is_forgotten_by(hello);
         let is_new = !self.members.contains_key(&hello.boot);
-        if !is_forgotten && !(is_new && self.is_beyond(hello, now)) {
+        let cut_off = is_forgotten || is_new && self.is_beyond(hello, now);
+        if !cut_off {
             return None;
         }
         // By what both said: of two who judged by what they know now, both could yield, and all would be lost.
