@@ -16,10 +16,14 @@ pub(crate) const KEY: &str = "\0sessionmesh";
 
 pub(crate) type Data = HashMap<String, Value>;
 
+/// What a session's data and its base begin with, so that few of them grow.
+const USUAL_ENTRIES: usize = 7;
+const USUAL_BYTES: usize = 160;
+
 /// Of a record that is in the cluster: its id, and a hash of each value.
 ///
 /// One text, because every request makes one and most read it: the id as two numbers, and for each attribute, in the order
-/// of the names, the hash, the length of the name in bytes, and the name. Each number is of 16 letters.
+/// of the names, the hash, the length of the name in bytes, and the name. Each number is of ten letters of seven bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base(String);
 
@@ -34,12 +38,15 @@ pub(crate) struct Before<'a> {
 /// More attributes than this are rare.
 type Hashes<'a> = SmallVec<[(&'a str, u64); 8]>;
 
-const LETTERS: usize = 16;
+const LETTERS: usize = 10;
+const LETTER_BITS: usize = 7;
+/// Of what is left of a number for its last letter.
+const LAST_LETTER: u8 = 1;
 
 // Both without a branch for each letter: a load writes four numbers or more, a save reads them.
 
 fn push_number(text: &mut Vec<u8>, number: u64) {
-    let letters: [u8; LETTERS] = std::array::from_fn(|place| b'a' + (number >> (4 * place) & 15) as u8);
+    let letters: [u8; LETTERS] = std::array::from_fn(|place| (number >> (LETTER_BITS * place)) as u8 & 0x7f);
     text.extend_from_slice(&letters);
 }
 
@@ -49,11 +56,10 @@ fn take_number(text: &mut &str) -> Option<u64> {
     let letters: &[u8; LETTERS] = letters.as_bytes().try_into().ok()?;
     let (mut number, mut all) = (0, 0);
     for (place, letter) in letters.iter().enumerate() {
-        let nibble = letter.wrapping_sub(b'a');
-        all |= nibble;
-        number |= u64::from(nibble & 15) << (4 * place);
+        all |= letter;
+        number |= u64::from(letter & 0x7f) << (LETTER_BITS * place);
     }
-    (all < 16).then_some(number)
+    (all < 0x80 && letters[LETTERS - 1] <= LAST_LETTER).then_some(number)
 }
 
 pub(crate) fn to_session_id(id: &Id) -> SessionId {
@@ -64,24 +70,42 @@ pub(crate) fn to_id(id: SessionId) -> Id {
     Id(i128::from_le_bytes(*id.as_bytes()))
 }
 
+/// The base of a record whose values come one by one.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(id: SessionId) -> Self {
+        let mut text = Vec::with_capacity(USUAL_BYTES);
+        let id = u128::from_be_bytes(*id.as_bytes());
+        push_number(&mut text, (id >> 64) as u64);
+        push_number(&mut text, id as u64);
+        Self(text)
+    }
+
+    /// In the order of the names.
+    fn push(&mut self, name: &str, hash: u64) {
+        push_number(&mut self.0, hash);
+        push_number(&mut self.0, name.len() as u64);
+        self.0.extend_from_slice(name.as_bytes());
+    }
+
+    fn finish(self) -> Base {
+        // Text and letters only; an empty one would be none, and a save then looks up what is there.
+        Base(String::from_utf8(self.0).unwrap_or_default())
+    }
+}
+
 impl Base {
     /// Of data that is in the cluster under this id.
     pub(crate) fn of(id: SessionId, data: &Data) -> Self {
         let attributes = data.iter().filter(|(key, _)| *key != KEY);
         let mut hashes: Hashes<'_> = attributes.map(|(key, value)| (key.as_str(), hash(value))).collect();
         hashes.sort_unstable();
-        let names: usize = hashes.iter().map(|(name, _)| name.len()).sum();
-        let mut text = Vec::with_capacity(2 * LETTERS * (1 + hashes.len()) + names);
-        let id = u128::from_be_bytes(*id.as_bytes());
-        push_number(&mut text, (id >> 64) as u64);
-        push_number(&mut text, id as u64);
+        let mut writer = Writer::new(id);
         for (name, hash) in hashes {
-            push_number(&mut text, hash);
-            push_number(&mut text, name.len() as u64);
-            text.extend_from_slice(name.as_bytes());
+            writer.push(name, hash);
         }
-        // Text and letters only; an empty one would be none, and a save then looks up what is there.
-        Self(String::from_utf8(text).unwrap_or_default())
+        writer.finish()
     }
 
     /// Into a record's data.
@@ -136,13 +160,16 @@ impl<'a> Before<'a> {
     }
 }
 
-/// A snapshot as a record's data.
+/// A snapshot as a record's data, with what it was.
 pub(crate) fn data_of(snapshot: &Snapshot) -> Result<Data, serde_json::Error> {
-    // One more for what it was.
-    let mut data = Data::with_capacity(snapshot.iter().count() + 1);
+    let mut data = Data::with_capacity(USUAL_ENTRIES);
+    let mut base = Writer::new(snapshot.id());
     for (name, value) in snapshot.iter() {
-        data.insert(name.to_owned(), serde_json::from_slice(value)?);
+        let value = serde_json::from_slice(value)?;
+        base.push(name, hash(&value));
+        data.insert(name.to_owned(), value);
     }
+    base.finish().insert(&mut data);
     Ok(data)
 }
 
@@ -193,11 +220,19 @@ mod tests {
         // Cut off between two attributes it is one of fewer.
         let ends = base.0.char_indices().filter(|(end, _)| found(&base.0[..*end])).count();
         assert_eq!(ends, data.len());
-        let number = "a".repeat(16);
-        for tail in ["", "x", "Aaaaaaaaaaaaaaaa", "qaaaaaaaaaaaaaaa"] {
+        let number = "\0".repeat(LETTERS);
+        let (greatest, too_great) = ("\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x01", "\0\0\0\0\0\0\0\0\0\x02");
+        assert!(
+            found(&format!("{number}{greatest}"))
+                && take_number(&mut &*greatest.to_owned()) == Some(u64::MAX)
+        );
+        for tail in ["", "x", "\0\0\0\0\0\0\0\0\u{e9}", too_great] {
             assert!(!found(&format!("{number}{tail}")), "{tail:?}");
         }
-        assert!(!found(&format!("{number}{number}{number}b{}", &number[1..])), "a name of one letter lacks");
+        assert!(
+            !found(&format!("{number}{number}{number}\x01{}", &number[1..])),
+            "a name of one letter lacks"
+        );
         assert_eq!(Before::find(&[(KEY.to_owned(), json!(1))].into()), None);
     }
 }

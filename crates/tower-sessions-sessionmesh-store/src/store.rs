@@ -143,7 +143,8 @@ impl SessionMeshStore {
         let saved = saved.as_ref().and_then(Base::read);
         let mut change = match Before::find(&record.data).map(|loaded| saved.unwrap_or(loaded)) {
             Some(before) => before.changes(&record.data).map_err(encode)?,
-            None => self.replacement(context, id, record).await?,
+            // Rare, and large: as below.
+            None => Box::pin(self.replacement(context, id, record)).await?,
         };
         change.limits = self.limits(record, self.sessions.limits(id));
         Ok(change)
@@ -171,7 +172,10 @@ impl SessionMeshStore {
         // Not here may only mean not on this node.
         if matches!(result, Err(CommitError::NotFound)) {
             result = match sessions.load(&id).await {
-                Ok(Some(_)) => sessions.apply(&id, self.change(context, &id, record).await?).await,
+                Ok(Some(_)) => {
+                    let change = self.change(context, &id, record).await?;
+                    Box::pin(sessions.apply(&id, change)).await
+                }
                 Ok(None) => Err(CommitError::Ended),
                 Err(undecided) => Err(undecided.into()),
             };
@@ -243,8 +247,7 @@ impl SessionStore for SessionMeshStore {
         let Some(snapshot) = self.load_snapshot(context.as_ref(), &session_id).await? else {
             return Ok(None);
         };
-        let mut data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
-        Base::of(session_id, &data).insert(&mut data);
+        let data = data_of(&snapshot).map_err(|error| Error::Decode(error.to_string()))?;
         let limits = snapshot.limits();
         let left = limits.remaining.into_iter().chain(limits.absolute).min();
         let left = left.and_then(|left| time::Duration::try_from(left).ok());

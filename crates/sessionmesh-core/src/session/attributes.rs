@@ -288,6 +288,11 @@ impl Attributes {
 impl<'a> FromIterator<Attribute<'a>> for Attributes {
     /// Of one name the newest counts.
     fn from_iter<I: IntoIterator<Item = Attribute<'a>>>(attributes: I) -> Self {
+        let attributes: Listed<'a> = attributes.into_iter().collect();
+        // As they come from a node that has them.
+        if !attributes.is_empty() && attributes.is_sorted_by(|one, next| one.name < next.name) {
+            return Self::of(&attributes);
+        }
         let mut made = Self::default();
         made.merge(attributes);
         made

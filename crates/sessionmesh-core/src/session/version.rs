@@ -10,8 +10,15 @@ use crate::{BootId, Hlc, Stamp, mutated};
 /// largest stamp would not do: `x@10` from one node and `y@11` from another are two facts.
 ///
 /// One entry, as of a session whose client comes to one node, is kept in place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Version(SmallVec<[(BootId, Hlc); 1]>);
+
+impl Clone for Version {
+    fn clone(&self) -> Self {
+        // Every load makes one: copied as a whole, not entry by entry.
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Version {
     /// Contains nothing.

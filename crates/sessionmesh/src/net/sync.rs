@@ -123,13 +123,15 @@ fn share_part(
     view: &View,
     other: BootId,
     part: u8,
+    with: Listed,
     mut f: impl FnMut(&SessionId, &Record, Share),
 ) -> (Look, bool) {
     let mut all = true;
     let look = mesh.table.for_each_in(part, |id, record| {
         if matches!(record, Record::Ended(_)) && mesh.unknown_ends().contains_key(id) {
             all = false;
-        } else if !record.is_partial() {
+        } else if with == Listed::Ids || !record.is_partial() {
+            // For the ids alone no session is fetched from memory: part of one is not sent then.
             f(id, record, view.share(id, other));
         }
     });
@@ -166,8 +168,9 @@ impl Sync {
             }
             let begun = host::mono();
             let mut sum = PartSum::default();
-            let (look, whole) =
-                share_part(&mesh, &view, boot, part, |id, record, share| sum.add(id, record, share));
+            let (look, whole) = share_part(&mesh, &view, boot, part, Listed::Digests, |id, record, share| {
+                sum.add(id, record, share);
+            });
             if whole {
                 mesh.sums().put(&routes, boot, part, look, sum.clone());
             }
@@ -183,7 +186,7 @@ impl Sync {
             move |part: usize, with: Listed| {
                 let mut entries: Vec<Entry> = Vec::new();
                 let part = u8::try_from(part).unwrap_or(LAST_PART);
-                share_part(&mesh, &view, boot, part, |id, record, share| {
+                share_part(&mesh, &view, boot, part, with, |id, record, share| {
                     if share == Share::Both {
                         let digest = if with == Listed::Digests { record.digest() } else { 0 };
                         entries.push((*id, digest));

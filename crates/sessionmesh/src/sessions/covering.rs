@@ -77,7 +77,7 @@ impl Sessions {
             return Ok(Loaded { snapshot: Some(snapshot), stale: None });
         }
         count(&mesh.counters.token_waits);
-        let stale = mesh.catch_up(&snapshot, seen).await;
+        let stale = Box::pin(mesh.catch_up(&snapshot, seen)).await;
         let snapshot = match mesh.local(id, false) {
             Local::Live(snapshot) => snapshot,
             Local::Ended => return Ok(Loaded::default()),

@@ -36,7 +36,8 @@ impl Sessions {
                 Local::Unknown => {}
             }
         }
-        mesh.look_up(id, true).await
+        // Rare, and large: the usual load does not carry it.
+        Box::pin(mesh.look_up(id, true)).await
     }
 
     /// Whether this node knows that a session is over. Asks nobody.

@@ -70,13 +70,18 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::update`].
     pub async fn apply(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
-        // What is here may be from before a pause: the others first.
-        let doubting = self.mesh.is_doubting();
-        if doubting && self.load(id).await?.is_none() {
-            return Err(CommitError::Ended);
-        }
-        if !doubting && self.mesh.routes.current().view.may_serve(id) {
+        if !self.mesh.is_doubting() && self.mesh.routes.current().view.may_serve(id) {
             return self.commit(id, change, |_| true).await.unwrap_or(Err(CommitError::NotFound));
+        }
+        // Rare, and large: the usual write does not carry it.
+        Box::pin(self.apply_to_copy(id, change)).await
+    }
+
+    /// The same on a node that does not answer for the session from memory.
+    async fn apply_to_copy(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
+        // What is here may be from before a pause: the others first.
+        if self.mesh.is_doubting() && self.load(id).await?.is_none() {
+            return Err(CommitError::Ended);
         }
         // A visitor's copy may be gone since the request loaded it.
         for _ in 0..ATTEMPTS {
