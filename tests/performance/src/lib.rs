@@ -1,9 +1,14 @@
-//! A change's way from one node to another, a stage at a time: timed by the report and by the micro-benchmarks.
+//! A change's way from one node to another, and a session's to one that joins, a stage at a time: timed by the report and
+//! by the micro-benchmarks.
 
 #![allow(clippy::disallowed_methods)] // It measures real time.
 
+mod tables;
+mod tls;
+mod transfer;
 mod way;
 
+pub use transfer::{Step, StepTimes, Transfer};
 pub use way::{BATCH, Stage, Times, Way, changes};
 
 /// Whatever goes wrong ends the measurement.

@@ -3,13 +3,9 @@
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use dashmap::DashMap;
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use sessionmesh_core::replication::commit::{self, Origin, Streams};
 use sessionmesh_core::replication::{Inbox, Outbox, Table, receive};
 use sessionmesh_core::session::{Change, ChangeError, Record, SessionLimits};
@@ -17,6 +13,8 @@ use sessionmesh_core::wire::{Frame, FrameDecoder, FrameLimit};
 use sessionmesh_core::{BootId, HybridClock, Now, SessionId};
 
 use crate::Error;
+use crate::tables::{Sessions, id};
+use crate::tls::Encrypted;
 
 /// Changes that go together: about what a link encrypts and writes at once.
 pub const BATCH: usize = 400;
@@ -80,25 +78,6 @@ impl Stage {
     }
 }
 
-#[derive(Default)]
-struct Sessions(DashMap<SessionId, Option<Record>, foldhash::fast::RandomState>);
-
-impl Table for Sessions {
-    fn with<R>(&self, id: &SessionId, f: impl FnOnce(&mut Option<Record>) -> R) -> R {
-        f(&mut self.0.entry(*id).or_default())
-    }
-
-    fn read<R>(&self, id: &SessionId, f: impl FnOnce(Option<&Record>) -> R) -> R {
-        f(self.0.get(id).as_ref().and_then(|slot| slot.as_ref()))
-    }
-
-    fn for_each(&self, mut f: impl FnMut(&SessionId, &Record)) {
-        for slot in &self.0 {
-            slot.value().iter().for_each(|record| f(slot.key(), record));
-        }
-    }
-}
-
 /// Keeps what is sent.
 #[derive(Default)]
 struct Kept(RefCell<Vec<Bytes>>);
@@ -123,13 +102,6 @@ pub fn changes(batch: usize) -> Vec<(SessionId, Change)> {
     (batch * BATCH..(batch + 1) * BATCH).map(|n| (id(n % SESSIONS), change(n))).collect()
 }
 
-fn id(n: usize) -> SessionId {
-    // Spread as random ones are.
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    SessionId::from_bytes(bytes)
-}
-
 /// Two nodes' halves of a link.
 pub struct Way {
     boot: BootId,
@@ -137,8 +109,7 @@ pub struct Way {
     tables: [Sessions; 2],
     outbox: Outbox<()>,
     inboxes: [Inbox; 2],
-    client: ClientConnection,
-    server: ServerConnection,
+    tls: Encrypted,
     sockets: [TcpStream; 2],
     batches: usize,
 }
@@ -156,7 +127,6 @@ impl Way {
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
         }
-        let (client, server) = encrypted()?;
         let mut outbox = Outbox::new(1 << 30);
         outbox.open(sessionmesh_core::Instant::ZERO);
         let mut way = Self {
@@ -165,8 +135,7 @@ impl Way {
             tables: [Sessions::default(), Sessions::default()],
             outbox,
             inboxes: [Inbox::new(), Inbox::new()],
-            client,
-            server,
+            tls: Encrypted::new()?,
             sockets: [here, there],
             batches: 0,
         };
@@ -226,10 +195,7 @@ impl Way {
 
         let mut cipher = Vec::with_capacity(BUFFER_BYTES);
         let begun = Instant::now();
-        self.client.writer().write_all(&plain)?;
-        while self.client.wants_write() {
-            self.client.write_tls(&mut cipher)?;
-        }
+        self.tls.encrypt(&plain, &mut cipher)?;
         timed(Stage::Encrypt, begun.elapsed());
 
         let (mut written, mut came, mut buffer) = (0, 0, vec![0; BUFFER_BYTES]);
@@ -242,15 +208,9 @@ impl Way {
             timed(Stage::Read, begun.elapsed());
         }
 
-        let (mut rest, mut wire) = (&buffer[..came], BytesMut::with_capacity(BUFFER_BYTES));
+        let mut wire = BytesMut::with_capacity(BUFFER_BYTES);
         let begun = Instant::now();
-        while !rest.is_empty() {
-            self.server.read_tls(&mut rest)?;
-            let state = self.server.process_new_packets()?;
-            let (before, length) = (wire.len(), state.plaintext_bytes_to_read());
-            wire.resize(before + length, 0);
-            self.server.reader().read_exact(&mut wire[before..])?;
-        }
+        self.tls.decrypt(&buffer[..came], &mut wire)?;
         timed(Stage::Decrypt, begun.elapsed());
         if wire != plain {
             return Err("what arrived is not what was sent".into());
@@ -286,47 +246,4 @@ fn some(result: std::io::Result<usize>) -> std::io::Result<usize> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         result => result,
     }
-}
-
-/// TLS 1.3 with the provider that links use.
-fn encrypted() -> Result<(ClientConnection, ServerConnection), Error> {
-    let made = rcgen::generate_simple_self_signed(vec!["node".into()])?;
-    let certificate = made.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())?;
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from("node")?)?;
-    let mut server = ServerConnection::new(Arc::new(server))?;
-    client.set_buffer_limit(None);
-    let mut turn = Vec::new();
-    while client.is_handshaking() || server.is_handshaking() || client.wants_write() || server.wants_write() {
-        while client.wants_write() {
-            client.write_tls(&mut turn)?;
-        }
-        let mut rest = &turn[..];
-        while !rest.is_empty() {
-            server.read_tls(&mut rest)?;
-            server.process_new_packets()?;
-        }
-        turn.clear();
-        while server.wants_write() {
-            server.write_tls(&mut turn)?;
-        }
-        let mut rest = &turn[..];
-        while !rest.is_empty() {
-            client.read_tls(&mut rest)?;
-            client.process_new_packets()?;
-        }
-        turn.clear();
-    }
-    Ok((client, server))
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use performance::{Step, Transfer};
+
 use crate::Error;
 use crate::load::{Load, ask};
 use crate::machine;
@@ -13,6 +15,9 @@ const TOMCAT: &str = "Tomcat DeltaManager async (8)";
 const USUAL: &str = "usual p99";
 const MEANWHILE: &str = "p99 while one joins";
 const BESIDE: &str = "p99 beside two processes that work as long";
+const TIME: &str = "time of a session";
+const BOTH: &str = "all steps, one after the other";
+const MEASURED: &str = "measured between two nodes, from the transfer's start to its end";
 const SIZES: [(u64, &str); 3] =
     [(0, "ready with none"), (100_000, "ready with 100,000"), (1_000_000, "ready with 1,000,000")];
 
@@ -50,12 +55,50 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
         (many - none) / (some - none)
     });
     results.at_least("P8", "Tomcat's transfer of 100,000 sessions", tomcat, 15.0, "times ours");
+    stages(bench, results)?;
+    let least = results.of_rounds([(TOMCAT, some), (TOMCAT, none), (BOTH, TIME)], |[theirs, start, both]| {
+        (theirs - start) / (both / 2.0 * 1e-9 * 100_000.0)
+    });
+    let what = "Tomcat's transfer, of one that is nothing but its steps, spread evenly over two cores";
+    results.floor("P8", what, least, "times as long");
     results.at_most("P8", "a million sessions", million, 12.0, "times as long as 100,000");
     let p99 = |what| results.of_rounds([(MESH, what), (MESH, USUAL)], |[meanwhile, usual]| meanwhile / usual);
     let (joining, beside) = (p99(MEANWHILE), p99(BESIDE));
     results.at_most("P8", "99th percentile on the donor meanwhile", joining, 2.0, "x the usual");
     let what = "99th percentile beside two processes that work as long as the joiner";
     results.floor("P8", what, beside, "x the usual");
+    Ok(())
+}
+
+/// What donor and joiner do for each session, by itself.
+fn stages(bench: &Bench, results: &mut Results) -> Result<(), Error> {
+    let sessions = bench.pick(2_000, 100_000);
+    if !bench.quick {
+        bench.touch(500_000_000)?;
+    }
+    let mut transfer = Transfer::new(usize::try_from(sessions)?)?;
+    transfer.carry()?;
+    for _ in 0..bench.rounds().min(3) {
+        let times = transfer.carry()?.map(|took| took.as_nanos() as f64 / sessions as f64);
+        for (step, time) in Step::ALL.iter().zip(times) {
+            results.add(step.name(), TIME, "ns", time);
+        }
+        results.add(BOTH, TIME, "ns", times.iter().sum());
+    }
+    for round in 0..results.figure(MESH, SIZES[1].1).map_or(0, |figure| figure.values.len()) {
+        let seconds = |what| results.figure(MESH, what).map_or(f64::NAN, |figure| figure.values[round]);
+        let time = (seconds(SIZES[1].1) - seconds(SIZES[0].1)) * 1e9 / 100_000.0;
+        results.add(MEASURED, TIME, "ns", time);
+    }
+    let mut rows: Vec<&str> = Step::ALL.iter().map(|step| step.name()).collect();
+    rows.extend([BOTH, MEASURED]);
+    results.table(
+        "A session of 4 x 100 bytes to a joiner, step by step",
+        &[TIME],
+        &rows,
+        "One thread, 100,000 sessions. What two nodes take longer than half of the steps is sockets, pages of memory that the \
+         joiner asks the kernel for, tasks and waiting for each other.",
+    );
     Ok(())
 }
 
