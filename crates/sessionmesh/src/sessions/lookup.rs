@@ -29,7 +29,8 @@ impl Mesh {
         loop {
             match self.drive(id, access, deadline).await {
                 Verdict::Found { by_stray } => {
-                    let access = access && self.routes.current().view.i_hold(id);
+                    // A holder that gave it has counted the access; one that only helped out has not.
+                    let access = access && (by_stray || self.routes.current().view.i_hold(id));
                     match self.local(id, access) {
                         Local::Live(snapshot) => {
                             count(&counters.lookups_found);
