@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig, ServerConnection, SideData,
+};
 
 use crate::Error;
 
@@ -61,26 +63,26 @@ fn shake_hands() -> Result<(ClientConnection, ServerConnection), Error> {
     let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from("node")?)?;
     let mut server = ServerConnection::new(Arc::new(server))?;
     client.set_buffer_limit(None);
-    let mut turn = Vec::new();
     while client.is_handshaking() || server.is_handshaking() || client.wants_write() || server.wants_write() {
-        while client.wants_write() {
-            client.write_tls(&mut turn)?;
-        }
-        let mut rest = &turn[..];
-        while !rest.is_empty() {
-            server.read_tls(&mut rest)?;
-            server.process_new_packets()?;
-        }
-        turn.clear();
-        while server.wants_write() {
-            server.write_tls(&mut turn)?;
-        }
-        let mut rest = &turn[..];
-        while !rest.is_empty() {
-            client.read_tls(&mut rest)?;
-            client.process_new_packets()?;
-        }
-        turn.clear();
+        hand_over(&mut client, &mut server)?;
+        hand_over(&mut server, &mut client)?;
     }
     Ok((client, server))
+}
+
+/// What one end has to say, to the other.
+fn hand_over<A: SideData, B: SideData>(
+    from: &mut ConnectionCommon<A>,
+    to: &mut ConnectionCommon<B>,
+) -> Result<(), Error> {
+    let mut said = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut said)?;
+    }
+    let mut rest = &said[..];
+    while !rest.is_empty() {
+        to.read_tls(&mut rest)?;
+        to.process_new_packets()?;
+    }
+    Ok(())
 }
