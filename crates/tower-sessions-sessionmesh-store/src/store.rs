@@ -143,7 +143,7 @@ impl SessionMeshStore {
         let saved = saved.as_ref().and_then(Base::read);
         let mut change = match Before::find(&record.data).map(|loaded| saved.unwrap_or(loaded)) {
             Some(before) => before.changes(&record.data).map_err(encode)?,
-            // Rare, and large: as below.
+            // Rare, and large: the usual save does not carry it.
             None => Box::pin(self.replacement(context, id, record)).await?,
         };
         change.limits = self.limits(record, self.sessions.limits(id));
