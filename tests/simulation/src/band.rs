@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::kept::KEPT;
-use crate::run::{Verdict, play};
+use crate::run::{Verdict, play, play_twice};
 use crate::scenario::Kind;
 
+/// Each seed that this divides is played again, to see that it decides everything.
+const PLAYED_TWICE: u64 = 50;
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 1_000;
-const MUST_HAPPEN: [&str; 37] = [
+const MUST_HAPPEN: [&str; 38] = [
     "clock steps",
     "conflicting writes",
     "cuts",
@@ -44,6 +46,7 @@ const MUST_HAPPEN: [&str; 37] = [
     "reads with a token",
     "records brought by passes",
     "requests without an answer",
+    "seeds played twice",
     "sessions denied",
     "sessions expired",
     "slow receivers",
@@ -95,7 +98,11 @@ impl Band {
                     while !stop.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let Some(&seed) = seeds.get(number) else { break };
-                        let verdict = play(self.kind.of(seed), usize::MAX);
+                        let scenario = self.kind.of(seed);
+                        let verdict = match seed % PLAYED_TWICE {
+                            0 => play_twice(scenario),
+                            _ => play(scenario, usize::MAX),
+                        };
                         let mut outcome = outcome.lock().unwrap();
                         outcome.add(seed, verdict);
                         if !outcome.failed.is_empty() {

@@ -54,6 +54,17 @@ pub(crate) fn play(scenario: Scenario, faults: usize) -> Verdict {
     verdict
 }
 
+/// Plays a scenario twice: both times the same must happen, or a seed proves nothing to who replays it.
+pub(crate) fn play_twice(scenario: Scenario) -> Verdict {
+    let (mut verdict, again) = (play(scenario.clone(), usize::MAX), play(scenario, usize::MAX));
+    verdict.counts.insert("seeds played twice", 1);
+    if again.log != verdict.log {
+        let same = verdict.log.lines().zip(again.log.lines()).take_while(|(one, other)| one == other).count();
+        verdict.violations.push(format!("replay: line {} of the log is another the second time", same + 1));
+    }
+    verdict
+}
+
 /// Runs a story in this thread; its seed decides the order of what is ready at once.
 pub(crate) fn on_virtual_time<F: Future>(seed: u64, story: F) -> F::Output {
     let runtime = Builder::new_current_thread()
