@@ -23,7 +23,8 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
     // It may be dead by then.
     let is_beyond = |boot: BootId| {
         let runs = || nodes.iter().any(|node| node.boot == boot);
-        !view.contains(&boot) && (run.is_any_cable_disturbed() || runs())
+        let stirs = || run.is_any_cable_disturbed() || run.has_lost_a_node_lately();
+        !view.contains(&boot) && (stirs() || runs())
     };
     let has_come = |copy: &Copy| !copy.belongs && copy.version.entries().all(|(boot, _)| is_beyond(boot));
     let witnesses = nodes.iter().filter(|other| {
