@@ -1,5 +1,5 @@
-//! A change's way from one node to another, and a session's to one that joins, a stage at a time: timed by the report and
-//! by the micro-benchmarks.
+//! A change's way from one node to another, a stage at a time: timed by the report and by the micro-benchmarks. And a
+//! session's way to a node that joins, a step at a time: timed by the report.
 
 #![allow(clippy::disallowed_methods)] // It measures real time.
 
