@@ -11,6 +11,8 @@ use crate::{HybridClock, Now, SessionId, mutated};
 /// What a node's word about a session is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// It has been paused, and what it has may be old: its word is that there is something, or nothing at all.
+    Doubting,
     /// It does not hold it, or has not since it last compared with all.
     Stranger,
     /// It holds it.
@@ -39,6 +41,10 @@ impl Standing {
 
 /// Answers a peer's fetch.
 pub fn answer(table: &impl Table, fetch: &Fetch, standing: Standing, now: Now) -> FetchOutcome {
+    if standing == Standing::Doubting {
+        let has_copy = table.read(&fetch.id, |record| record.is_some_and(|record| !record.is_partial()));
+        return if has_copy { FetchOutcome::Doubted } else { FetchOutcome::Undecided };
+    }
     let counts = |record: &Record| {
         // A logout is final, whoever knows of it.
         let final_end = matches!(record, Record::Ended(end) if end.cause == EndCause::Destroyed);

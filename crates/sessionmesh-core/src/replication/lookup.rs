@@ -3,7 +3,8 @@
 //! The holders are asked first, one after the other in their order, the next if one takes long, and those that took
 //! long before at the end: each has the session, or can say that there is none. If they all answer and one
 //! of them can't tell (what it should hold has not been handed to it yet), all members are asked for copies
-//! that they no longer hold. Not to know is never "no": that takes the word of every holder.
+//! that they no longer hold. A holder that has it and doubts it is asked again instead: older copies than its own may
+//! be about. Not to know is never "no": that takes the word of every holder.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -118,6 +119,8 @@ struct Holders {
     answered: usize,
     /// Of those, the ones that could tell.
     decided: usize,
+    /// One of them has it, and can't tell yet whether it is old.
+    doubted: bool,
 }
 
 impl LookUp {
@@ -194,7 +197,7 @@ impl LookUp {
         let prospects = standpoint.view.prospects(&id).map(|boot| (boot, false));
         let known = |(boot, _): &(BootId, bool)| standpoint.members.contains(boot);
         let waiting = holders.chain(prospects).filter(known).collect();
-        Holders { waiting, next_at: now, others, answered: 0, decided: 0 }
+        Holders { waiting, next_at: now, others, answered: 0, decided: 0, doubted: false }
     }
 
     fn ask(
@@ -229,13 +232,15 @@ impl LookUp {
         // An answer to a question of an earlier stage still brings what it brings.
         let current = self.pending.iter().position(|pending| pending.0 == number);
         let counts = current.is_some_and(|index| self.pending.swap_remove(index).1);
-        let undecided = matches!(outcome, Some(FetchOutcome::Undecided));
+        let doubted = matches!(outcome, Some(FetchOutcome::Doubted));
+        let undecided = doubted || matches!(outcome, Some(FetchOutcome::Undecided));
         let record = matches!(outcome, Some(FetchOutcome::Record(_)));
         let answered = outcome.is_some();
         let applied = outcome.and_then(|outcome| fetch::apply(table, clock, self.id, outcome, now));
         match &mut self.stage {
             Stage::Holders(holders) if current.is_some() => {
                 holders.answered += usize::from(counts && answered);
+                holders.doubted |= counts && doubted;
                 // One holder's word is as good as another's: this is the session as known there, joined
                 // with what is here. But if what is here went while the difference to it was on its
                 // way, that says only that there is a session.
@@ -258,7 +263,7 @@ impl LookUp {
 
     /// All holders have been asked, and have answered or will not in time.
     fn end_round(&mut self, standpoint: Standpoint<'_>, here: &impl Fn() -> Here, now: Instant) -> Stage {
-        let Stage::Holders(Holders { others, answered, decided, .. }) = self.stage else {
+        let Stage::Holders(Holders { others, answered, decided, doubted, .. }) = self.stage else {
             return Stage::Begin;
         };
         // A joining member that does not answer may be the only one that knows.
@@ -266,7 +271,7 @@ impl LookUp {
         self.pending.clear();
         self.most = (self.most.0.max(decided), self.most.1.max(others));
         let mine = standpoint.view.i_hold(&self.id);
-        if answered < others || silent {
+        if answered < others || silent || doubted {
             return self.pause(now);
         }
         let told = decided == others;

@@ -375,12 +375,13 @@ fn records_from_wire(records: Vec<pb::Record>) -> Parsed<Vec<RecordUpdate>> {
 }
 
 fn fetched_to_wire(request: u64, outcome: FetchOutcome) -> pb::Fetched {
+    let doubted = outcome == FetchOutcome::Doubted;
     let (outcome, record) = match outcome {
         FetchOutcome::Record(record) => (pb::FetchOutcome::Record, Some(record_to_wire(*record))),
         FetchOutcome::Absent => (pb::FetchOutcome::Absent, None),
-        FetchOutcome::Undecided => (pb::FetchOutcome::Undecided, None),
+        FetchOutcome::Undecided | FetchOutcome::Doubted => (pb::FetchOutcome::Undecided, None),
     };
-    pb::Fetched { request, outcome: outcome.into(), record }
+    pb::Fetched { request, outcome: outcome.into(), record, doubted }
 }
 
 fn fetched_from_wire(fetched: pb::Fetched) -> Parsed<Fetched> {
@@ -391,6 +392,7 @@ fn fetched_from_wire(fetched: pb::Fetched) -> Parsed<Fetched> {
             FetchOutcome::Record(Box::new(record_from_wire(record)?))
         }
         pb::FetchOutcome::Absent => FetchOutcome::Absent,
+        pb::FetchOutcome::Undecided if fetched.doubted => FetchOutcome::Doubted,
         pb::FetchOutcome::Undecided => FetchOutcome::Undecided,
     };
     Ok(Fetched { request: fetched.request, outcome })

@@ -114,6 +114,8 @@ pub enum FetchOutcome {
     Absent,
     /// The one asked does not hold it and can't deny it either.
     Undecided,
+    /// The one asked has it, and doubts it: it was paused, and has not compared with all since. Ask again.
+    Doubted,
 }
 
 /// Answers a fetch.

@@ -449,6 +449,9 @@ pub struct Fetched {
     pub outcome: i32,
     #[prost(message, optional, tag = "3")]
     pub record: ::core::option::Option<Record>,
+    /// With UNDECIDED: only because the one asked doubts what it has. Ask again before asking for copies elsewhere.
+    #[prost(bool, tag = "4")]
+    pub doubted: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ping {

@@ -92,6 +92,7 @@ fn frames() -> Vec<Frame> {
         fetched(FetchOutcome::Record(Box::new(ended.clone()))),
         fetched(FetchOutcome::Absent),
         fetched(FetchOutcome::Undecided),
+        fetched(FetchOutcome::Doubted),
         Frame::Ping(1),
         Frame::Pong(1),
         Frame::Members(Vec::from([contact])),

@@ -314,18 +314,19 @@ impl Link<'_> {
 
     fn answer(&self, fetch: &Fetch) -> FetchOutcome {
         let mesh = self.mesh;
-        if mesh.is_doubting() {
-            return FetchOutcome::Undecided;
-        }
         let routes = mesh.routes.current();
-        let standing = Standing::of(&routes.view, mesh.is_settled_in(&routes.view), fetch);
+        let standing = if mesh.is_doubting() {
+            Standing::Doubting
+        } else {
+            Standing::of(&routes.view, mesh.is_settled_in(&routes.view), fetch)
+        };
         // A visitor's copy is worth nothing beside its holders: it may lack a logout.
         let clean =
             |strays: &mut Strays<Arc<AckWait>>| strays.is_clean(&fetch.id, |wait| wait.is_everywhere());
         if standing == Standing::Stranger && mesh.routes.strays(clean) {
             return FetchOutcome::Undecided;
         }
-        if fetch.access && standing != Standing::Stranger {
+        if fetch.access && matches!(standing, Standing::Holder | Standing::Settled) {
             mesh.touch_if_due(&fetch.id);
         }
         fetch::answer(&mesh.table, fetch, standing, host::now())

@@ -10,7 +10,6 @@ use crate::placement::{Mode, Seat, View};
 use crate::replication::fetch::{self, Standing};
 use crate::replication::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Table, Verdict};
 use crate::session::{Change, Record, SessionLimits};
-use crate::wire::FetchOutcome;
 use crate::{BootId, HybridClock, Instant, NodeName, Now, SessionId, Stamp};
 
 const MS: Duration = Duration::from_millis(1);
@@ -129,12 +128,11 @@ impl World {
                     asked.push(boot.get());
                     let member = self.members.iter().find(|member| member.boot == boot).unwrap();
                     if !member.silent {
-                        let standing = Standing::of(&member.view, member.settled, &fetch);
-                        let answer = match member.doubting {
-                            true => FetchOutcome::Undecided,
-                            false => fetch::answer(&member.table, &fetch, standing, self.now),
+                        let standing = match member.doubting {
+                            true => Standing::Doubting,
+                            false => Standing::of(&member.view, member.settled, &fetch),
                         };
-                        answers.push((question, answer));
+                        answers.push((question, fetch::answer(&member.table, &fetch, standing, self.now)));
                     }
                 }
                 LookUpStep::Wait(until) => match answers.pop() {
@@ -278,6 +276,30 @@ fn a_holder_that_doubts_says_nothing_and_serves_nothing_from_memory() {
     assert!(matches!(world.look_up(2, id).0, Verdict::Undecided { .. }));
     world.put(3, id);
     assert_eq!(world.look_up(2, id).0, FOUND);
+}
+
+/// Both holders stood still, and are admitted before they have compared. What a third node has kept may be older.
+#[test]
+fn no_stray_helps_out_while_a_holder_doubts_what_it_has() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    for holder in [2, 3] {
+        world.put(holder, id);
+        world.member(holder).doubting = true;
+    }
+    world.put(5, id);
+    let (verdict, asked, _) = world.look_up(1, id);
+    assert!(matches!(verdict, Verdict::Undecided { .. }), "{verdict:?}");
+    assert!(!asked.contains(&5), "{asked:?}");
+    world.member(3).doubting = false;
+    assert_eq!(world.look_up(1, id).0, FOUND);
+    // Those that have nothing to doubt can't be waited for: they may never get it from anybody else.
+    let mut empty = World::new();
+    for holder in [2, 3] {
+        empty.member(holder).doubting = true;
+    }
+    empty.put(5, id);
+    assert_eq!(empty.look_up(1, id).0, FOUND_BY_STRAY);
 }
 
 #[test]
