@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::inbox::Inbox;
+use super::pass::WINDOW;
 use crate::membership::PassRole;
 use crate::wire::{Ack, Frame, PeerMisbehaved};
 use crate::{Instant, mutated};
@@ -69,8 +70,8 @@ enum Told {
     Urgent,
 }
 
-/// One pass driven by each side, with four requests or replies on their way.
-const BULK_FRAMES: usize = 8;
+/// One pass driven by each side: none of what they have on their way is refused.
+const BULK_FRAMES: usize = 2 * WINDOW;
 
 /// Counters of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

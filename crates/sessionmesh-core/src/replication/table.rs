@@ -14,6 +14,11 @@ pub trait Table {
     /// Reads one record.
     fn read<R>(&self, id: &SessionId, f: impl FnOnce(Option<&Record>) -> R) -> R;
 
+    /// These are read next, one by one: a table may fetch them from memory together. Does nothing by itself.
+    fn prefetch<'a>(&self, ids: impl Iterator<Item = &'a SessionId>) {
+        let _ = ids;
+    }
+
     /// Shows every record that is there during the whole call, in no particular order.
     fn for_each(&self, f: impl FnMut(&SessionId, &Record));
 }

@@ -141,6 +141,16 @@ impl Attributes {
         self.block.is_empty()
     }
 
+    /// Bytes of all, names and stamps included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.block.len() + self.apart.iter().flat_map(|apart| apart.iter()).map(Value::len).sum::<usize>()
+    }
+
+    /// Fetches the block from memory; the number means nothing.
+    pub(super) fn prefetch(&self) -> u64 {
+        self.block.first().copied().unwrap_or_default().into()
+    }
+
     pub(super) fn listed(&self) -> Listed<'_> {
         self.iter().collect()
     }

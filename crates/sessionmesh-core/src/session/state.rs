@@ -61,6 +61,13 @@ impl SessionState {
         &self.version
     }
 
+    /// See [`Record::prefetch`](super::Record::prefetch).
+    pub(super) fn prefetch(&self) -> u64 {
+        // Of each line of the cache that the state lies in.
+        let here = self.touch.stamp.hlc.get() ^ self.limits.stamp.hlc.get() ^ u64::from(self.partial);
+        here ^ self.attributes.prefetch()
+    }
+
     /// The newest access.
     pub fn touch(&self) -> Touch {
         self.touch

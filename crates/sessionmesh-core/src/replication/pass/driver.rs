@@ -6,14 +6,12 @@ use core::ops::ControlFlow;
 
 use super::responder::{apply, approximate_bytes, is_over, lacked};
 use super::summary::{Entry, Listed, Summary};
-use super::{BATCH_BYTES, EXPANDED_PER_REQUEST, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
+use super::{BATCH_BYTES, EXPANDED_PER_REQUEST, LISTED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP, WINDOW};
 use crate::replication::Table;
 use crate::session::{Difference, Record, RecordUpdate, Version};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, PrefixSums, ReplyStep};
 use crate::{HybridClock, Now, SessionId, mutated};
 
-/// Requests on their way at once.
-const WINDOW: usize = 4;
 /// Sessions asked for in one request.
 const WANTS_PER_REQUEST: usize = 128;
 
@@ -351,8 +349,8 @@ impl PassDriver {
         let theirs: BTreeMap<SessionId, u64> = entries.into_iter().collect();
         for prefix in prefixes {
             let mut absent = Vec::new();
-            self.summary.visit(*prefix, None, Listed::Digests, |entry| {
-                absent.extend((!theirs.contains_key(&entry.0)).then_some(entry));
+            self.summary.visit(*prefix, None, Listed::Digests, |below| {
+                absent.extend(below.iter().filter(|entry| !theirs.contains_key(&entry.0)).copied());
                 ControlFlow::Continue(())
             });
             for entry in absent {

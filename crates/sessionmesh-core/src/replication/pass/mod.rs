@@ -17,8 +17,12 @@ pub use driver::{PassDriver, PassStats};
 pub use responder::PassResponder;
 pub use summary::{Entry, Listed, PartSum, Summary};
 
+/// Requests on their way at once. A range is asked for by one of them at a time, and there are sixteen ranges.
+pub(super) const WINDOW: usize = 16;
 /// About how many bytes of records travel in one message.
 const BATCH_BYTES: usize = 64 << 10;
+/// Sessions fetched from memory together: about as many as a core waits for at once.
+const PREFETCHED: usize = 16;
 /// Sums or lists asked for in one request.
 const PREFIXES_PER_REQUEST: usize = 64;
 /// Sums asked for in one request by this version: to each the other side may have to list a part of its records first.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use super::summary::{Listed, Summary};
-use super::{BATCH_BYTES, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
+use super::{BATCH_BYTES, PREFETCHED, PREFIXES_PER_REQUEST, STRAYS_PER_STEP};
 use crate::replication::Table;
 use crate::session::{Difference, EndCause, Record, RecordUpdate};
 use crate::wire::{PassStep, PassWant, PeerMisbehaved, Prefix, ReplyStep};
@@ -53,8 +53,8 @@ impl PassResponder {
                 few(&prefixes)?;
                 let mut entries = Vec::new();
                 for prefix in prefixes {
-                    self.summary.visit(prefix, None, Listed::Digests, |entry| {
-                        entries.push(entry);
+                    self.summary.visit(prefix, None, Listed::Digests, |below| {
+                        entries.extend_from_slice(below);
                         ControlFlow::Continue(())
                     });
                 }
@@ -113,16 +113,21 @@ impl PassResponder {
         let mut bytes = 0;
         let mut records = Vec::new();
         let mut broke_off = None;
-        self.summary.visit(prefix, after, Listed::Ids, |(id, _)| {
-            if let Some(update) = table.read(&id, |record| record?.update(id, None, now.mono)) {
-                bytes += approximate_bytes(&update);
-                records.push(update);
+        self.summary.visit(prefix, after, Listed::Ids, |below| {
+            for group in below.chunks(PREFETCHED) {
+                table.prefetch(group.iter().map(|entry| &entry.0));
+                for (id, _) in group {
+                    if let Some(update) = table.read(id, |record| record?.update(*id, None, now.mono)) {
+                        bytes += approximate_bytes(&update);
+                        records.push(update);
+                    }
+                    if bytes >= BATCH_BYTES {
+                        broke_off = Some(*id);
+                        return ControlFlow::Break(());
+                    }
+                }
             }
-            if bytes < BATCH_BYTES {
-                return ControlFlow::Continue(());
-            }
-            broke_off = Some(id);
-            ControlFlow::Break(())
+            ControlFlow::Continue(())
         });
         ReplyStep::Records(records, broke_off)
     }
@@ -165,9 +170,7 @@ pub(super) fn apply(
 pub(super) fn approximate_bytes(update: &RecordUpdate) -> usize {
     let attributes = match &update.difference {
         Difference::Ended(_) => 0,
-        Difference::State(state) => {
-            state.attributes.iter().map(|attribute| 20 + attribute.payload_bytes()).sum()
-        }
+        Difference::State(state) => state.attributes.bytes(),
     };
     80 + attributes
 }

@@ -195,13 +195,13 @@ impl Summary {
         listing.get_or_insert_with(|| Listing::new((self.list)(part, with), with))
     }
 
-    /// The records below a prefix and after an id, by id, until told to stop.
+    /// The records below a prefix and after an id, by id: those of one part after the other, until told to stop.
     pub(super) fn visit(
         &mut self,
         prefix: Prefix,
         after: Option<SessionId>,
         with: Listed,
-        mut f: impl FnMut(Entry) -> ControlFlow<()>,
+        mut f: impl FnMut(&[Entry]) -> ControlFlow<()>,
     ) {
         let first =
             after.map_or(0, |after| *self.parts(Prefix::new(after.prefix_bits(), Prefix::MAX_DEPTH)).start());
@@ -211,10 +211,8 @@ impl Summary {
             }
             let below = self.listing(part, with).below(prefix);
             let start = after.map_or(0, |after| below.partition_point(|entry| entry.0 <= after));
-            for entry in below.get(start..).unwrap_or_default() {
-                if f(*entry).is_break() {
-                    return;
-                }
+            if f(below.get(start..).unwrap_or_default()).is_break() {
+                return;
             }
         }
     }
@@ -277,20 +275,18 @@ mod tests {
         for prefix in prefixes.map(|(bits, depth)| Prefix::new(bits, depth)) {
             let [one, sixteen, many] = summaries.each_mut().map(|summary| {
                 let mut entries = Vec::new();
-                summary.visit(prefix, None, Listed::Digests, |entry| {
-                    entries.push(entry);
+                summary.visit(prefix, None, Listed::Digests, |below| {
+                    entries.extend_from_slice(below);
                     ControlFlow::Continue(())
                 });
                 let after = entries.get(entries.len() / 2).map(|entry| entry.0);
                 let mut rest = Vec::new();
-                summary.visit(prefix, after, Listed::Digests, |entry| {
-                    rest.push(entry);
+                summary.visit(prefix, after, Listed::Digests, |below| {
+                    rest.extend_from_slice(below);
                     if rest.len() < 9 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
-                assert!(
-                    rest.len() <= 9 && entries.windows(rest.len().max(1)).any(|some| some == rest)
-                        || rest.is_empty()
-                );
+                rest.truncate(9);
+                assert!(entries.windows(rest.len().max(1)).any(|some| some == rest) || rest.is_empty());
                 (summary.sum(prefix), summary.children(prefix), entries, rest)
             });
             assert_eq!(one, sixteen);

@@ -11,11 +11,12 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::commit;
-use crate::Instant;
 use crate::membership::PassRole;
-use crate::replication::pass::{Listed, PartSum, Summary};
+use crate::replication::pass::{Listed, PartSum, PassDriver, Summary};
 use crate::replication::{Appended, Filled, Inbox, Outbox, Table, rest};
 use crate::session::{Change, Record};
+use crate::wire::{PassStep, Prefix, PrefixSums, ReplyStep};
+use crate::{HybridClock, Instant, Now};
 use mesh::{Mesh, Node, id};
 
 #[test]
@@ -128,6 +129,28 @@ fn an_outbox_is_filled_to_its_limit_and_one_byte_more_cuts_the_stream() {
         assert_eq!((stats.overflows, stats.dropped_frames), (cut, 1));
         assert_eq!(stats.queued_bytes, if cut == 1 { 0 } else { 30 });
     }
+}
+
+/// A lost reply would leave its pass standing still until it is given up.
+#[test]
+fn of_a_pass_in_each_direction_the_smallest_outbox_refuses_nothing() {
+    let (now, memory) = (Now { mono: Instant::ZERO, wall_ms: 1_000 }, mesh::Memory::default());
+    let mut driver = PassDriver::new(Summary::new(alloc::vec![PartSum::default(); 16], |_, _| Vec::new()));
+    assert_eq!(driver.poll_request(&memory, now), Some(PassStep::Open { empty: true }));
+    let all = PrefixSums { prefix: Prefix::ROOT, sums: [1; 16], counts: [1_000; 16] };
+    let sums = ReplyStep::Sums(alloc::vec![all]);
+    driver.handle_reply(sums, &memory, &HybridClock::new(), now, |_| ()).unwrap();
+    let asked = core::iter::from_fn(|| driver.poll_request(&memory, now)).count();
+    assert!(asked >= 16, "all ranges at once, not {asked}");
+
+    let mut outbox = Outbox::<()>::new(1);
+    outbox.open(Instant::ZERO);
+    for _ in 0..2 * asked {
+        outbox.push_bulk(Bytes::from(alloc::vec![0; 64 << 10]));
+    }
+    assert_eq!(outbox.stats().dropped_frames, 0);
+    outbox.push_bulk(Bytes::from_static(b"one more"));
+    assert_eq!(outbox.stats().dropped_frames, 1);
 }
 
 const REST: Duration = Duration::from_millis(2);
