@@ -62,6 +62,10 @@ const LENGTH_BYTES: usize = 2;
 /// Added to the kind: another origin than the attribute's before.
 const NEW_ORIGIN: u8 = 4;
 
+/// What a core fetches from memory at once.
+const LINE_BYTES: usize = 64;
+const PREFETCHED_LINES: usize = 16;
+
 impl<'a> Attribute<'a> {
     /// A write; without a value, a removal.
     pub fn new(name: &'a str, stamp: Stamp, value: Option<&'a Value>) -> Self {
@@ -146,9 +150,9 @@ impl Attributes {
         self.block.len() + self.apart.iter().flat_map(|apart| apart.iter()).map(Value::len).sum::<usize>()
     }
 
-    /// Fetches the block from memory; the number means nothing.
+    /// Fetches the block from memory, or its begin if it is long; the number means nothing.
     pub(super) fn prefetch(&self) -> u64 {
-        self.block.first().copied().unwrap_or_default().into()
+        self.block.iter().step_by(LINE_BYTES).take(PREFETCHED_LINES).map(|byte| u64::from(*byte)).sum()
     }
 
     pub(super) fn listed(&self) -> Listed<'_> {
