@@ -133,7 +133,7 @@ impl RequestContext {
     /// Notes what a load gave; an error if the client must not be shown it.
     fn take_in(&self, Loaded { snapshot, stale }: Loaded) -> Result<Option<Snapshot>, Stale> {
         let mut inner = self.inner();
-        inner.current = snapshot.as_ref().map(|snapshot| (snapshot.id(), snapshot.token().clone()));
+        inner.current = snapshot.as_ref().map(|snapshot| (snapshot.id(), snapshot.token()));
         inner.stale = inner.stale.or(stale);
         match stale {
             // To refuse what is gone for good would be to refuse it for ever.

@@ -147,7 +147,7 @@ impl Seen {
     /// By a read.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let writes = snapshot.iter().map(|(name, value)| (name.to_owned(), op_of(value))).collect();
-        Self { id: Some(snapshot.id()), token: snapshot.token().clone(), writes }
+        Self { id: Some(snapshot.id()), token: snapshot.token(), writes }
     }
 
     /// By a write of its own.

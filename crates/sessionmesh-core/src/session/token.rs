@@ -33,7 +33,8 @@ impl Token {
         Self::of_parts(state.version(), state.attributes())
     }
 
-    fn of_parts(version: &Version, attributes: &Attributes) -> Self {
+    /// Of one who is shown these attributes of a state of this version.
+    pub fn of_parts(version: &Version, attributes: &Attributes) -> Self {
         let since_ms =
             version.newest().millis().saturating_sub(u64::try_from(MAX_GAP.as_millis()).unwrap_or(u64::MAX));
         let beyond = |stamp: &Stamp| !version.contains(*stamp) && stamp.hlc.millis() >= since_ms;

@@ -9,14 +9,14 @@ use sessionmesh_core::{Instant, SessionId};
 pub struct Snapshot {
     id: SessionId,
     attributes: Attributes,
-    token: Token,
+    version: Version,
     limits: Limits,
 }
 
 impl Snapshot {
     pub(crate) fn of(id: SessionId, state: &SessionState, now: Instant) -> Self {
         let (attributes, limits) = (state.attributes().clone(), limits_left(state, now));
-        Self { id, attributes, token: Token::of(state), limits }
+        Self { id, attributes, version: state.version().clone(), limits }
     }
 
     /// The session's id.
@@ -26,12 +26,13 @@ impl Snapshot {
 
     /// Which writes it contains.
     pub fn version(&self) -> &Version {
-        self.token.version()
+        &self.version
     }
 
     /// What a client to whom it is shown has seen.
-    pub fn token(&self) -> &Token {
-        &self.token
+    pub fn token(&self) -> Token {
+        // Made for who asks: a load without a token in its request needs none.
+        Token::of_parts(&self.version, &self.attributes)
     }
 
     /// The session's own limits, as durations from the moment in which it was read.
