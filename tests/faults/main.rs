@@ -99,7 +99,7 @@ impl Story {
 /// asks for them.
 const NOT_MENDED: [(&str, &str); 1] = [(
     "backup_only::cuts::a_cut_one_way_is_a_cut",
-    "after a cut one way an id that a login replaced may live again (docs/guarantees.md, known and not mended)",
+    "after a cut one way what ended may live again (docs/guarantees.md, known and not mended)",
 )];
 
 fn not_mended(story: &str) -> Option<String> {
