@@ -87,23 +87,10 @@ impl Story {
     ) -> Vec<Self> {
         let tell = |mode: &'static str| {
             let told = move || Lan::story(hosts, |lan| story(Arc::new(lan), mode, size));
-            let name = in_mode(name, mode);
-            let missing = Lan::missing().or_else(|| not_mended(&name));
-            Self::new(name, told).needs(missing)
+            Self::new(in_mode(name, mode), told).needs(Lan::missing())
         };
         MODES.map(tell).into()
     }
-}
-
-/// Stories that fail on some machines, by a fault that is known and not mended: ignored, and said, unless `--include-ignored`
-/// asks for them.
-const NOT_MENDED: [(&str, &str); 1] = [(
-    "backup_only::cuts::a_cut_one_way_is_a_cut",
-    "after a cut one way what ended may live again (docs/guarantees.md, known and not mended)",
-)];
-
-fn not_mended(story: &str) -> Option<String> {
-    NOT_MENDED.iter().find(|known| known.0 == story).map(|(story, why)| format!("{story}: {why}"))
 }
 
 fn in_mode(name: &str, mode: &str) -> String {

@@ -294,6 +294,16 @@ impl NodeProcess {
         Self { name: name.into(), child: Some(child), host, http, address }
     }
 
+    /// Waits until its peers have acknowledged all that it has told them: what nobody waits for rests before it is sent.
+    pub async fn is_heard(&self) {
+        eventually(&format!("the others have what {} told them", self.name), || async {
+            let stats = self.json("/stats").await?;
+            let waiting = stats["peers"].as_array()?.iter().map(|peer| peer["unacked"].as_u64());
+            (waiting.sum::<Option<u64>>()? == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -552,12 +562,13 @@ impl Browser {
         assert_eq!((answer.status, &*answer.body), (200, value), "put {key} on {}", node.name);
     }
 
-    /// A new browser with a session that has `k` = `value`, made on one node and held by another too.
+    /// A new browser with a session that has `k` = `value`, made on one node; another that should hold it does so.
     pub async fn held_by(maker: &NodeProcess, holder: &NodeProcess, value: &str) -> Self {
         loop {
             let mut browser = Self::new();
             browser.put(maker, "k", value).await;
             if browser.holders(maker).await.contains(&holder.name) {
+                maker.is_heard().await;
                 return browser;
             }
         }
