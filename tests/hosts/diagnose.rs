@@ -18,6 +18,7 @@ pub(crate) fn stories() -> Vec<Story> {
         diagnose_tells_names_that_do_not_resolve_and_addresses_where_nobody_is on 2
         diagnose_tells_another_secret_mode_name_and_cluster on 3
         diagnose_tells_a_process_that_stands_still on 2
+        no_socket_of_any_port_takes_the_groups on 1
     }
 }
 
@@ -239,4 +240,19 @@ async fn diagnose_tells_a_process_that_stands_still(lan: Lan) {
     assert!(!fine);
     says(&said, &["WRONG", "10.77.0.11:4000", "says nothing", "stands still"]);
     cluster.nodes[0].signal(Signal::CONT);
+}
+
+/// The group's port is one that the system may give to whoever asks for any.
+async fn no_socket_of_any_port_takes_the_groups(lan: Lan) {
+    let lan = Arc::new(lan);
+    lan.run(0, "sh", &["-c", "echo 45564 45565 > /proc/sys/net/ipv4/ip_local_port_range"]);
+    let mut cluster = processes(&lan);
+    // By chance it might be the other one.
+    for _ in 0..5 {
+        let (fine, said) = diagnose(&cluster, "n1", 0, &[]).await;
+        assert!(fine, "{said}");
+        let node = cluster.start_on("n1", 0, &["--bind=0.0.0.0:0"]).await;
+        cluster.nodes[node].kill().await;
+        cluster.nodes.clear();
+    }
 }

@@ -31,18 +31,18 @@ impl Bound {
             let value = far.name.clone();
             return Err(ConfigError::InsecureBeyondLoopback { option: "interface", value }.into());
         }
-        let (listener, unicast) = open_pair(config)?;
-        let local = listener.local_addr()?;
+        // Before what takes any port: it could be the group's.
         let multicast = match &interface {
             None => None,
             Some(interface) => {
-                let group = SocketAddr::new(config.address, config.port);
-                let refused =
-                    |source| StartError::Multicast { group, interface: interface.name.clone(), source };
-                prepare_sender(&unicast, config, interface).map_err(refused)?;
-                Some(open_group(config, interface).map_err(refused)?)
+                Some(open_group(config, interface).map_err(|error| refused(config, interface, error))?)
             }
         };
+        let (listener, unicast) = open_pair(config)?;
+        let local = listener.local_addr()?;
+        if let Some(interface) = &interface {
+            prepare_sender(&unicast, config, interface).map_err(|error| refused(config, interface, error))?;
+        }
         let address = advertised(config, local, interface.as_ref())?;
         Ok(Self { listener, unicast, multicast, address })
     }
@@ -53,14 +53,19 @@ pub(crate) fn open_probe(
     config: &Config,
     interface: &Interface,
 ) -> Result<(UdpSocket, UdpSocket), StartError> {
-    let group = SocketAddr::new(config.address, config.port);
     let open = || {
+        let receiver = open_group(config, interface)?;
         let sender = UdpSocket::bind(SocketAddr::new(config.bind.ip(), 0))?;
         sender.set_nonblocking(true)?;
         prepare_sender(&sender, config, interface)?;
-        Ok((sender, open_group(config, interface)?))
+        Ok((sender, receiver))
     };
-    open().map_err(|source| StartError::Multicast { group, interface: interface.name.clone(), source })
+    open().map_err(|error| refused(config, interface, error))
+}
+
+fn refused(config: &Config, interface: &Interface, source: io::Error) -> StartError {
+    let group = SocketAddr::new(config.address, config.port);
+    StartError::Multicast { group, interface: interface.name.clone(), source }
 }
 
 /// Where others reach this node: as told, else where it listens, else by the interface.
