@@ -60,6 +60,17 @@ fn routes() -> Router {
             }),
         )
         .route("/clear", get(async |session: Session| session.clear().await))
+        .route(
+            "/save_and_take_back",
+            get(async |session: Session| {
+                for (a, b) in [("1", "1"), ("2", "2"), ("1", "3")] {
+                    session.insert("a", a).await.unwrap();
+                    session.insert("b", b).await.unwrap();
+                    session.save().await.unwrap();
+                }
+                session.remove::<String>("b").await.unwrap();
+            }),
+        )
         .route("/cycle_id", get(async |session: Session| session.cycle_id().await.unwrap()))
         .route("/flush", get(async |session: Session| session.flush().await.unwrap()))
         .route(
@@ -211,6 +222,7 @@ scenarios! {
     change_expiry_type;
     parallel_requests_that_write_different_attributes;
     clear_removes_everything;
+    what_was_saved_is_taken_back_in_the_same_request;
     save_after_destroy;
     change_of_id_under_a_parallel_write;
 }
@@ -344,6 +356,18 @@ async fn clear_removes_everything(strength: Strength, nodes: usize) {
     }
     app.get("/set/b/2", Some(&cookie)).await;
     assert_eq!(app.get("/all", Some(&cookie)).await.body, "b=\"2\"");
+}
+
+async fn what_was_saved_is_taken_back_in_the_same_request(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/set/a/1", None).await.cookie();
+    assert_eq!(app.get("/save_and_take_back", Some(&cookie)).await.status, StatusCode::OK);
+    // The store alone knows only what was loaded: the `a` of then changes nothing for it, and `b` was not there.
+    let expected = match strength {
+        Strength::Alone => "a=\"2\" b=\"3\"",
+        Strength::Layered => "a=\"1\"",
+    };
+    assert_eq!(app.get("/all", Some(&cookie)).await.body, expected);
 }
 
 async fn save_after_destroy(strength: Strength, nodes: usize) {

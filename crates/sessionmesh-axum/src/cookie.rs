@@ -116,40 +116,45 @@ impl CookieConfig {
     /// cookies (of other paths) the last counts, as it does for tower-sessions.
     pub(crate) fn take(&self, headers: &mut HeaderMap) -> Option<Carried> {
         let mut carried = None;
-        for header in headers.get_all(COOKIE) {
-            for value in header.to_str().iter().flat_map(|header| self.values(header)) {
-                carried = Some(Carried::of(value));
-            }
-        }
-        if carried.as_ref().is_some_and(|carried| carried.suffix.is_some())
+        if headers.contains_key(COOKIE)
             && let Entry::Occupied(mut entry) = headers.entry(COOKIE)
         {
             for header in entry.iter_mut() {
-                *header = self.without_suffix(header);
+                let Ok(text) = header.to_str() else { continue };
+                if let Some(bare) = self.read(text, &mut carried)
+                    && let Ok(bare) = HeaderValue::try_from(bare)
+                {
+                    *header = bare;
+                }
             }
         }
         carried
     }
 
-    /// The values of this cookie in a Cookie header.
-    fn values<'a>(&'a self, header: &'a str) -> impl Iterator<Item = &'a str> {
-        let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value)
-    }
-
-    fn without_suffix(&self, header: &HeaderValue) -> HeaderValue {
-        let Ok(text) = header.to_str() else { return header.clone() };
-        let mut bare = String::with_capacity(text.len());
-        for pair in text.split(';').map(str::trim) {
-            if !bare.is_empty() {
-                bare.push_str("; ");
+    /// Looks for this cookie in a Cookie header; gives back what the header is without the end of its value, if it has one.
+    fn read(&self, header: &str, carried: &mut Option<Carried>) -> Option<String> {
+        let (mut bare, mut at) = (None::<String>, 0);
+        for part in header.split_inclusive(';') {
+            let (pair, end) = part.strip_suffix(';').map_or((part, ""), |pair| (pair, ";"));
+            let value = pair.trim().strip_prefix(&*self.name).and_then(|rest| rest.strip_prefix('='));
+            let found = value.map(Carried::of);
+            if let Some(found) = found.as_ref().filter(|found| found.suffix.is_some()) {
+                let bare = bare.get_or_insert_with(|| {
+                    let mut before = String::with_capacity(header.len());
+                    before.push_str(header.get(..at).unwrap_or_default());
+                    before
+                });
+                let space = pair.len() - pair.trim_start().len();
+                bare.extend([pair.get(..space).unwrap_or_default(), &self.name, "=", found.inner(), end]);
+            } else if let Some(bare) = &mut bare {
+                bare.push_str(part);
             }
-            match pair.split_once('=') {
-                Some((name, value)) if name == self.name => bare.extend([name, "=", split(value).0]),
-                _ => bare.push_str(pair),
+            at += part.len();
+            if found.is_some() {
+                *carried = found;
             }
         }
-        HeaderValue::try_from(bare).unwrap_or_else(|_| header.clone())
+        bare
     }
 
     /// Whether a Set-Cookie header is for this cookie.
@@ -160,13 +165,15 @@ impl CookieConfig {
     /// A Set-Cookie header of tower-sessions with this at the end of its value; `None` if it removes the cookie.
     pub(crate) fn with_suffix(&self, header: &HeaderValue, suffix: &Suffix) -> Option<HeaderValue> {
         let text = header.to_str().ok()?;
-        let (pair, attributes) = text.split_once(';').unwrap_or((text, ""));
+        let (pair, attributes) = text.split_at(text.find(';').unwrap_or(text.len()));
+        // Looked at attribute by attribute only if one can say it.
+        let is_over = |attribute: &str| attribute.trim().eq_ignore_ascii_case("max-age=0");
         let is_removal = pair.len() == self.name.len() + 1
-            || attributes.split(';').any(|attribute| attribute.trim().eq_ignore_ascii_case("max-age=0"));
+            || attributes.contains("=0") && attributes.split(';').any(is_over);
         if is_removal {
             return None;
         }
-        HeaderValue::try_from(format!("{pair}{SEPARATOR}{suffix};{attributes}")).ok()
+        HeaderValue::try_from(suffix.between(pair, attributes)).ok()
     }
 
     /// A Set-Cookie header with this value and as much time as was left.

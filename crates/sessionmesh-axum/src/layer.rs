@@ -15,7 +15,7 @@ use tower_sessions_sessionmesh_store::{Failure, RequestContext, SessionMeshStore
 
 use crate::CookieConfig;
 use crate::cookie::Carried;
-use crate::suffix::{SEPARATOR, Suffix};
+use crate::suffix::Suffix;
 
 /// Gives the writes of the request that the current task serves a level of their own.
 ///
@@ -256,7 +256,7 @@ impl Shared {
         // Nothing was written: the value goes back with another end, unless the session has another id by now.
         let Some(carried) = carried else { return };
         let value = match suffix {
-            Some(suffix) => format!("{}{SEPARATOR}{suffix}", carried.inner()),
+            Some(suffix) => suffix.between(carried.inner(), ""),
             None => carried.inner().to_owned(),
         };
         let sessions = self.store.sessions();

@@ -29,12 +29,27 @@ impl Suffix {
         let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| Token::decode(&bytes).ok());
         Self { token, route: NodeName::new(route).ok() }
     }
+
+    /// Behind the first of these, before the second. Every answer to a write has one: a text as long as it must be, filled once.
+    pub(crate) fn between(&self, before: &str, after: &str) -> String {
+        let token = self.token.as_ref().map(Token::encode).unwrap_or_default();
+        let route = self.route.as_ref().map_or("", NodeName::as_str);
+        let token_bytes = base64::encoded_len(token.len(), false).unwrap_or_default();
+        let added = SEPARATOR.len_utf8() + token_bytes + DOT.len_utf8() + route.len();
+        let mut text = String::with_capacity(before.len() + added + after.len());
+        text.push_str(before);
+        text.push(SEPARATOR);
+        BASE64_URL_SAFE_NO_PAD.encode_string(token, &mut text);
+        text.push(DOT);
+        text.push_str(route);
+        text.push_str(after);
+        text
+    }
 }
 
 impl fmt::Display for Suffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|token| BASE64_URL_SAFE_NO_PAD.encode(token.encode()));
-        write!(f, "{}{DOT}{}", token.unwrap_or_default(), self.route.as_ref().map_or("", NodeName::as_str))
+        f.write_str(self.between("", "").trim_start_matches(SEPARATOR))
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) const KEY: &str = "\0sessionmesh";
 
 pub(crate) type Data = HashMap<String, Value>;
 
+/// An attribute as it was saved; `None`: removed.
+pub(crate) type Saved = (Name, Option<Bytes>);
+
 /// What a session's data and its base begin with, so that few of them grow.
 const USUAL_ENTRIES: usize = 7;
 const USUAL_BYTES: usize = 160;
@@ -112,10 +115,6 @@ impl Base {
     pub(crate) fn insert(self, data: &mut Data) {
         data.insert(KEY.into(), Value::String(self.0));
     }
-
-    pub(crate) fn read(&self) -> Option<Before<'_>> {
-        Before::parse(&self.0)
-    }
 }
 
 impl<'a> Before<'a> {
@@ -142,20 +141,33 @@ impl<'a> Before<'a> {
         self.id
     }
 
-    /// What a request changed since.
-    pub(crate) fn changes(&self, data: &Data) -> Result<Change, serde_json::Error> {
+    /// What a request changed since, less what it has saved since: of each name the last one counts.
+    pub(crate) fn changes(&self, data: &Data, saved: &[Saved]) -> Result<Change, serde_json::Error> {
         let before = |key: &str| {
             let index = self.hashes.binary_search_by_key(&key, |(name, _)| *name).ok()?;
             self.hashes.get(index).map(|(_, hash)| *hash)
         };
+        let last = |key: &str| saved.iter().rev().find(|(name, _)| **name == *key).map(|(_, value)| value);
         let mut change = Change::default();
         for (key, value) in data.iter().filter(|(key, _)| *key != KEY) {
-            if before(key) != Some(hash(value)) {
-                change.attributes.push((key.as_str().into(), Some(serde_json::to_vec(value)?.into())));
+            let last = last(key);
+            if last.is_none() && before(key) == Some(hash(value)) {
+                continue;
+            }
+            let value = Some(Bytes::from(serde_json::to_vec(value)?));
+            if last != Some(&value) {
+                change.attributes.push((key.as_str().into(), value));
             }
         }
-        let removed = self.hashes.iter().filter(|(key, _)| !data.contains_key(*key));
-        change.attributes.extend(removed.map(|(key, _)| ((*key).into(), None)));
+        let loaded = self.hashes.iter().map(|(key, _)| *key).filter(|key| last(key).is_none());
+        let removed = loaded.filter(|key| !data.contains_key(*key));
+        change.attributes.extend(removed.map(|key| (key.into(), None)));
+        for (index, (name, value)) in saved.iter().enumerate() {
+            let is_last = !saved.iter().skip(index + 1).any(|(later, _)| later == name);
+            if is_last && value.is_some() && !data.contains_key(&**name) {
+                change.attributes.push((name.clone(), None));
+            }
+        }
         Ok(change)
     }
 }
@@ -198,7 +210,7 @@ mod tests {
         data.remove("removed");
         let before = Before::find(&data).unwrap();
         assert_eq!(before.id(), id);
-        let mut change = before.changes(&data).unwrap();
+        let mut change = before.changes(&data, &[]).unwrap();
         change.attributes.sort();
         let expected: [(&str, Option<&str>); 3] =
             [("added", Some("null")), ("changed", Some("[2]")), ("removed", None)];
@@ -207,6 +219,31 @@ mod tests {
             .into();
         assert_eq!(change.attributes, expected);
     }
+
+    #[test]
+    fn what_a_request_has_saved_is_not_saved_again_and_may_be_taken_back() {
+        let id = SessionId::from_bytes([7; 16]);
+        let mut data: Data =
+            [("again", json!(1)), ("back", json!(1)), ("gone", json!(1))].map(|(k, v)| (k.into(), v)).into();
+        Base::of(id, &data).insert(&mut data);
+        data.insert("again".into(), json!(2));
+        data.insert("back".into(), json!(2));
+        data.insert("new".into(), json!(2));
+        data.remove("gone");
+        let mut saved = Before::find(&data).unwrap().changes(&data, &[]).unwrap().attributes;
+        assert_eq!(saved.len(), 4);
+        assert!(Before::find(&data).unwrap().changes(&data, &saved).unwrap().is_empty());
+        data.insert("back".into(), json!(1));
+        data.insert("gone".into(), json!(1));
+        data.remove("new");
+        let mut second = Before::find(&data).unwrap().changes(&data, &saved).unwrap().attributes;
+        second.sort();
+        let one = || Some(Bytes::from_static(b"1"));
+        assert_eq!(second, [("back".into(), one()), ("gone".into(), one()), ("new".into(), None)]);
+        saved.extend(second);
+        assert!(Before::find(&data).unwrap().changes(&data, &saved).unwrap().is_empty());
+    }
+
     #[test]
     fn whatever_a_handler_writes_in_its_place_is_no_base() {
         let id = SessionId::from_bytes([7; 16]);
@@ -214,7 +251,7 @@ mod tests {
             .map(|(k, v)| (k.into(), v))
             .into();
         let base = Base::of(id, &data);
-        assert!(base.read().unwrap().changes(&data).unwrap().is_empty());
+        assert!(Before::parse(&base.0).unwrap().changes(&data, &[]).unwrap().is_empty());
         let found = |text: &str| Before::find(&[(KEY.to_owned(), text.into())].into()).is_some();
         assert!(found(&base.0));
         // Cut off between two attributes it is one of fewer.

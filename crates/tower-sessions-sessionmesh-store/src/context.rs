@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tower_sessions_core::session::Id;
 
-use crate::base::{Base, to_session_id};
+use crate::base::{Saved, to_session_id};
 use sessionmesh::{
     AckLevel, CommitError, Committed, LoadError, Loaded, Outcome, SessionId, Snapshot, Stale, Token,
 };
@@ -32,8 +32,8 @@ struct Inner {
     refuses_stale: bool,
     /// The session that was read or written last, and what the client has seen of it with the answer.
     current: Option<(SessionId, Token)>,
-    /// Of the last save in this request: a second one compares with it, not with what was loaded.
-    base: Option<(SessionId, Base)>,
+    /// What was saved in this request: a second save compares with it, not with what was loaded.
+    saved: Option<(SessionId, Vec<Saved>)>,
 }
 
 /// What went wrong with a request's session.
@@ -91,8 +91,8 @@ impl RequestContext {
     }
 
     /// Runs a request's future in this context.
-    pub async fn scope<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -211,12 +211,17 @@ impl RequestContext {
         }
     }
 
-    pub(crate) fn set_base(&self, id: SessionId, base: Base) {
-        self.inner().base = Some((id, base));
+    pub(crate) fn note_saved(&self, id: SessionId, attributes: Vec<Saved>) {
+        match &mut self.inner().saved {
+            Some((of, saved)) if *of == id => saved.extend(attributes),
+            saved => *saved = Some((id, attributes)),
+        }
     }
 
-    pub(crate) fn base(&self, id: &SessionId) -> Option<Base> {
-        self.inner().base.as_ref().filter(|(of, _)| of == id).map(|(_, base)| base.clone())
+    /// What this request has saved of a session, the last of each name as it is.
+    pub(crate) fn saved(&self, id: &SessionId) -> Vec<Saved> {
+        let inner = self.inner();
+        inner.saved.as_ref().filter(|(of, _)| of == id).map(|(_, saved)| saved.clone()).unwrap_or_default()
     }
 
     /// What went wrong, if anything.

@@ -31,7 +31,8 @@
 //!   the old id before its end; but **a crash of the node between the two loses the session**, as
 //!   with every store. With `sessionmesh-axum`'s layer it is one change of id.
 //! * A second `save` of one `Session` in one request compares with what was loaded, not with the
-//!   first save: it sets the same values again.
+//!   first save: it sets the same values again, and what was set back to what was loaded stays as the
+//!   first save left it. With `sessionmesh-axum`'s layer it compares with the first.
 //! * A session cleared by the handler loses the reserved key, and its next `save` removes every
 //!   attribute, those that other requests have set meanwhile too.
 //! * Values are stored as JSON, so [`sessionmesh::Snapshot::get_json`] reads them.

@@ -73,7 +73,8 @@ impl SessionMeshStore {
     /// Destroys the session that a request deleted and gave no new id.
     pub async fn finish(&self, context: &RequestContext) {
         if let Some(id) = context.take_pending_delete() {
-            context.note(&self.sessions_for(Some(context)).destroy(&id).await);
+            // Rare, and large: other requests do not carry it.
+            context.note(&Box::pin(self.sessions_for(Some(context)).destroy(&id)).await);
         }
     }
 
@@ -138,11 +139,9 @@ impl SessionMeshStore {
         id: &SessionId,
         record: &Record,
     ) -> Result<Change> {
-        // What this request has saved since it was loaded.
-        let saved = context.and_then(|context| context.base(id));
-        let saved = saved.as_ref().and_then(Base::read);
-        let mut change = match Before::find(&record.data).map(|loaded| saved.unwrap_or(loaded)) {
-            Some(before) => before.changes(&record.data).map_err(encode)?,
+        let saved = context.map(|context| context.saved(id)).unwrap_or_default();
+        let mut change = match Before::find(&record.data) {
+            Some(before) => before.changes(&record.data, &saved).map_err(encode)?,
             // Rare, and large: the usual save does not carry it.
             None => Box::pin(self.replacement(context, id, record)).await?,
         };
@@ -168,12 +167,15 @@ impl SessionMeshStore {
     async fn apply(&self, context: Option<&RequestContext>, record: &Record) -> Result<SessionId> {
         let id = to_session_id(&record.id);
         let sessions = self.sessions_for(context);
-        let mut result = sessions.apply(&id, self.change(context, &id, record).await?).await;
+        let change = self.change(context, &id, record).await?;
+        let mut saved = context.map(|_| change.attributes.clone());
+        let mut result = sessions.apply(&id, change).await;
         // Not here may only mean not on this node.
         if matches!(result, Err(CommitError::NotFound)) {
             result = match sessions.load(&id).await {
                 Ok(Some(_)) => {
                     let change = self.change(context, &id, record).await?;
+                    saved = context.map(|_| change.attributes.clone());
                     Box::pin(sessions.apply(&id, change)).await
                 }
                 Ok(None) => Err(CommitError::Ended),
@@ -181,8 +183,8 @@ impl SessionMeshStore {
             };
         }
         let concluded = Self::conclude(context, result);
-        if let (Some(context), Ok(id)) = (context, &concluded) {
-            context.set_base(*id, Base::of(*id, &record.data));
+        if let (Some(context), Ok(id), Some(saved)) = (context, &concluded, saved) {
+            context.note_saved(*id, saved);
         }
         concluded
     }
@@ -195,7 +197,7 @@ impl SessionMeshStore {
             return Self::conclude(context, sessions.create_from(Change { attributes, limits }).await);
         };
         // The reserved key is still in the data: the session had another id until a moment ago.
-        let change = Change { limits, ..before.changes(&record.data).map_err(encode)? };
+        let change = Change { limits, ..before.changes(&record.data, &[]).map_err(encode)? };
         let old = before.id();
         if let Some(context) = context
             && context.take_deleting(&old)

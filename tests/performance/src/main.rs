@@ -1,6 +1,6 @@
 //! What sessionmesh costs, beside what it replaces: every figure has its baseline in the same run.
 //!
-//! `cargo performance` measures everything and writes a report; `cargo performance -- --quick writes` looks
+//! `cargo performance` measures everything and writes a report; `cargo performance --quick writes` looks
 //! at one part for a moment. Servers are this same program (`serve`), so that all are built alike; Redis and Tomcat
 //! are measured if they are installed.
 
