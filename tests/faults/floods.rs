@@ -1,6 +1,8 @@
 //! Strangers on the port where links are accepted: many, silent, slow and loud.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cluster_tests::{Load, Pace, eventually, figure, p99};
@@ -51,12 +53,17 @@ async fn strangers(mode: &'static str, size: Size) {
         })
         .await;
         let beside_silent = a_while().await;
+        let at_work = Arc::new(AtomicUsize::new(0));
         for _ in 0..LORISES {
-            strangers.spawn_on(loris(target.address.clone()), elsewhere.handle());
+            strangers.spawn_on(loris(target.address.clone(), at_work.clone()), elsewhere.handle());
         }
         for _ in 0..LOUD {
-            strangers.spawn_on(loud(target.address.clone()), elsewhere.handle());
+            strangers.spawn_on(loud(target.address.clone(), at_work.clone()), elsewhere.handle());
         }
+        eventually("the slow and the loud are at work", || async {
+            (at_work.load(Ordering::Relaxed) >= LORISES + LOUD).then_some(())
+        })
+        .await;
         windows.push([usual, beside_silent, a_while().await]);
     }
     // Who has the secret gets in all the same: the flooded node can dial it.
@@ -124,9 +131,10 @@ async fn silent(to: String) {
 }
 
 /// A byte of what could be a greeting each tenth of a second.
-async fn loris(to: String) {
+async fn loris(to: String, at_work: Arc<AtomicUsize>) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(&to).await {
+            at_work.fetch_add(1, Ordering::Relaxed);
             for byte in b"SML1".iter().chain(std::iter::repeat_n(&0, 200)) {
                 if stream.write_all(&[*byte]).await.is_err() {
                     break;
@@ -139,10 +147,11 @@ async fn loris(to: String) {
 }
 
 /// As many bytes as it takes.
-async fn loud(to: String) {
+async fn loud(to: String, at_work: Arc<AtomicUsize>) {
     let garbage = vec![0x16; 64 << 10];
     loop {
         if let Ok(mut stream) = TcpStream::connect(&to).await {
+            at_work.fetch_add(1, Ordering::Relaxed);
             while stream.write_all(&garbage).await.is_ok() {}
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

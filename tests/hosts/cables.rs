@@ -139,6 +139,8 @@ async fn heartbeats_lost_while_connections_work_drop_nobody(lan: Lan) {
         }
     }
     let mut browser = Browser::new();
+    browser.put(&cluster.nodes[0], "k", "0").await;
+    let heard = cluster.sum("heartbeats_heard").await;
     let begun = Instant::now();
     let mut writes = 0;
     while begun.elapsed() < Duration::from_secs(4) {
@@ -146,6 +148,7 @@ async fn heartbeats_lost_while_connections_work_drop_nobody(lan: Lan) {
         browser.put(&cluster.nodes[writes % 3], "k", &writes.to_string()).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert_eq!(cluster.sum("heartbeats_heard").await, heard, "they are lost");
     println!("no heartbeat for 4 s (drop_time 1 s): {writes} writes at level all, every one acknowledged");
     for node in &cluster.nodes {
         node.sees(2).await;
@@ -181,10 +184,11 @@ async fn one_whose_connections_stop_is_dropped_though_its_heartbeats_come(lan: L
     }
     let cut = Instant::now();
     // A write shows that the stream stands still; the connection that is tried then is not made.
-    while a.json("/members").await.unwrap().as_array().unwrap().len() > 1 {
+    eventually("it is dropped", || async {
         browser.clone().post(a, "/put?k=k&v=meanwhile").await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        (a.json("/members").await?.as_array()?.len() == 1).then_some(())
+    })
+    .await;
     a.sees(1).await;
     b.sees(1).await;
     println!("connections cut, heartbeats heard: dropped after {:?}", cut.elapsed());
@@ -205,6 +209,11 @@ async fn one_that_is_heard_and_can_not_be_reached_is_never_a_member(lan: Lan) {
         lan.block(other, 2, Traffic::Tcp);
     }
     cluster.start_one("n3").await;
+    eventually("it has heard them", || async {
+        let waiting = Browser::new().get(&cluster.nodes[2], "/readyz").await;
+        waiting.body.contains("not linked with it yet").then_some(())
+    })
+    .await;
     let begun = Instant::now();
     let mut browser = Browser::new();
     while begun.elapsed() < Duration::from_secs(3) {

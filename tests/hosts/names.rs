@@ -116,11 +116,16 @@ async fn a_name_that_is_answered_late_is_waited_for(lan: Lan) {
     cluster.nodes[0].ready().await;
     // It hears the questions and does not answer. join_wait is 500 ms.
     names.signal(Signal::STOP);
-    let begun = Instant::now();
     start(&mut cluster, "n2", 1).await;
+    let reason = async || why_not_ready(&cluster.nodes[1]).await;
+    eventually("it waits for the name", || async {
+        reason().await.contains("nodes.mesh:4000").then_some(())
+    })
+    .await;
+    let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(2_500) {
-        let reason = why_not_ready(&cluster.nodes[1]).await;
-        assert!(reason.contains("listening") || reason.contains("nodes.mesh:4000"), "{reason}");
+        let reason = reason().await;
+        assert!(reason.contains("nodes.mesh:4000"), "{reason}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     names.signal(Signal::CONT);

@@ -1,7 +1,6 @@
 //! Backup-only mode: what a write costs, what a crash costs, and what a change of members does not.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use cluster_tests::{Browser, Load, NodeProcess, Processes, eventually};
 
@@ -155,14 +154,14 @@ async fn a_rolling_restart_by_leave_under_load_without_stickiness_loses_nothing(
     let mut cluster = backup().with("--ack=one").start(4).await;
     cluster.settled().await;
     let load = Load::start(6, &cluster.nodes.iter().collect::<Vec<_>>());
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.goes_on(200).await;
     for index in 0..4 {
         let answer = Browser::new().post(&cluster.nodes[index], "/leave").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         cluster.nodes[index].kill().await;
         cluster.restart(index).await;
         cluster.formed().await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.goes_on(100).await;
     }
     check(load, &cluster).await;
 }
@@ -176,7 +175,7 @@ async fn a_cluster_that_grows_and_shrinks_under_load_keeps_every_session() {
         let index = cluster.start_one(name).await;
         cluster.formed().await;
         load.redirect(&cluster.nodes.iter().collect::<Vec<_>>());
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        cluster.goes_on(150).await;
         let stats = cluster.nodes[index].json("/stats").await.unwrap();
         let placement = &stats["placement"];
         assert_eq!((placement["holders"].as_u64(), placement["holders_wanted"].as_u64()), (Some(2), Some(2)));
@@ -188,7 +187,7 @@ async fn a_cluster_that_grows_and_shrinks_under_load_keeps_every_session() {
         let answer = Browser::new().post(&cluster.nodes[index], "/leave").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         cluster.nodes[index].kill().await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        cluster.goes_on(150).await;
     }
     eventually("the last one is the only holder: all there are", || async {
         let stats = cluster.nodes[2].json("/stats").await?;

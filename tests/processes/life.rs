@@ -84,14 +84,19 @@ async fn login_changes_the_id_and_logout_ends_it_on_every_node(mode: &str) {
 }
 
 async fn a_slow_request_learns_that_the_session_ended_meanwhile(mode: &str) {
-    let cluster = processes(mode).with("--ack=all").start(2).await;
+    // Each access is told that comes a millisecond after the one before.
+    let cluster = processes(mode).with("--ack=all").with("--set=touch_interval=1ms").start(2).await;
     let [a, b] = &cluster.nodes[..] else { unreachable!() };
     let mut browser = Browser::new();
     browser.put(a, "k", "1").await;
     let mut slow = browser.clone();
-    let (late, ()) = tokio::join!(slow.post(a, "/slow?k=late&v=1&ms=1500"), async {
-        // Nothing outside shows that the slow request has loaded its session; this is ample.
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let touches = cluster.sum("touches").await;
+    let (late, ()) = tokio::join!(slow.post(a, "/slow?k=late&v=1&ms=3000"), async {
+        eventually("the slow request has its session", || async {
+            (cluster.sum("touches").await > touches).then_some(())
+        })
+        .await;
         assert_eq!(browser.clone().post(b, "/logout").await.status, 200);
     });
     assert_eq!(late.status, 409, "{late:?}");
@@ -190,8 +195,8 @@ async fn idle_sessions_end_on_every_node_and_are_announced_once(mode: &str) {
         expired
     };
     eventually("both ends are told", || async { (expired().await >= 2).then_some(()) }).await;
-    // As often as each node looks for what has ended.
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // By then another holder would have ended it by itself: touch_interval, drop_time and some.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     assert_eq!(expired().await, 2);
 }
 

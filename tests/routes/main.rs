@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, StatusCode};
 use sessionmesh::{AckLevel, BootId, Cluster, SessionId, Version};
 use sessionmesh_axum::{CookieConfig, SessionMeshLayer, SessionMeshStore};
 use sessionmesh_core::Hlc;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tower_sessions::cookie::time::{Duration as CookieDuration, OffsetDateTime};
 use tower_sessions::session::Id;
@@ -34,8 +34,7 @@ enum Strength {
 /// The application on every node; each request goes to the next.
 struct App {
     _net: Net,
-    /// A slow request has loaded its session.
-    loaded: Arc<Notify>,
+    held: Arc<Held>,
     nodes: Vec<Cluster>,
     routers: Vec<Router>,
     turn: usize,
@@ -89,17 +88,12 @@ fn routes() -> Router {
             }),
         )
         .route(
-            "/slow/{key}/{ms}",
-            get(
-                async |session: Session,
-                       loaded: Extension<Arc<Notify>>,
-                       path: axum::extract::Path<(String, u64)>| {
-                    let _ = session.get_value(&path.0.0).await.unwrap();
-                    loaded.0.notify_one();
-                    tokio::time::sleep(Duration::from_millis(path.0.1)).await;
-                    session.insert(&path.0.0, "slow").await.unwrap();
-                },
-            ),
+            "/slow/{key}",
+            get(async |session: Session, held: Extension<Arc<Held>>, path: axum::extract::Path<String>| {
+                let _ = session.get_value(&path.0).await.unwrap();
+                held.wait().await;
+                session.insert(&path.0, "slow").await.unwrap();
+            }),
         )
         .route(
             "/all",
@@ -115,11 +109,41 @@ fn routes() -> Router {
         )
 }
 
+/// Pages that have loaded their sessions, and go on when they are told to.
+struct Held {
+    loaded: Semaphore,
+    ends: Semaphore,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { loaded: Semaphore::new(0), ends: Semaphore::new(0) }
+    }
+}
+
+impl Held {
+    /// In a page, when it has loaded its session.
+    async fn wait(&self) {
+        self.loaded.add_permits(1);
+        self.ends.acquire().await.unwrap().forget();
+    }
+
+    async fn have_loaded(&self, pages: u32) {
+        let loaded = self.loaded.acquire_many(pages);
+        let loaded = tokio::time::timeout(Duration::from_secs(10), loaded).await;
+        loaded.expect("pages load their sessions").unwrap().forget();
+    }
+
+    fn end(&self, pages: usize) {
+        self.ends.add_permits(pages);
+    }
+}
+
 impl App {
     async fn new(strength: Strength, nodes: usize, max_age: Option<CookieDuration>) -> Self {
         let net = Net::seeds();
         let nodes = net.start(nodes).await;
-        let loaded = Arc::new(Notify::new());
+        let held = Arc::new(Held::default());
         let routers = nodes
             .iter()
             .map(|node| {
@@ -128,7 +152,7 @@ impl App {
                 if let Some(max_age) = max_age {
                     sessions = sessions.with_expiry(Expiry::OnInactivity(max_age));
                 }
-                let app = routes().layer(Extension(loaded.clone())).layer(sessions);
+                let app = routes().layer(Extension(held.clone())).layer(sessions);
                 match strength {
                     Strength::Alone => app,
                     Strength::Layered => {
@@ -137,7 +161,7 @@ impl App {
                 }
             })
             .collect();
-        Self { _net: net, loaded, nodes, routers, turn: 0 }
+        Self { _net: net, held, nodes, routers, turn: 0 }
     }
 
     fn next(&mut self) -> Router {
@@ -339,7 +363,12 @@ async fn parallel_requests_that_write_different_attributes(strength: Strength, n
     let mut app = App::new(strength, nodes, None).await;
     let cookie = app.get("/insert", None).await.cookie();
     let (one, two) = (app.next(), app.next());
-    let (a, b) = tokio::join!(ask(one, "/slow/a/100", Some(&cookie)), ask(two, "/slow/b/100", Some(&cookie)));
+    let held = app.held.clone();
+    let (a, b, ()) =
+        tokio::join!(ask(one, "/slow/a", Some(&cookie)), ask(two, "/slow/b", Some(&cookie)), async {
+            held.have_loaded(2).await;
+            held.end(2);
+        });
     assert_eq!((a.status, b.status), (StatusCode::OK, StatusCode::OK));
     for _ in 0..3 {
         assert_eq!(app.get("/all", Some(&cookie)).await.body, "a=\"slow\" b=\"slow\" foo=42");
@@ -374,10 +403,11 @@ async fn save_after_destroy(strength: Strength, nodes: usize) {
     let mut app = App::new(strength, nodes, None).await;
     let cookie = app.get("/insert", None).await.cookie();
     let (one, two) = (app.next(), app.next());
-    let loaded = app.loaded.clone();
-    let (late, ()) = tokio::join!(ask(one, "/slow/a/200", Some(&cookie)), async {
-        loaded.notified().await;
+    let held = app.held.clone();
+    let (late, ()) = tokio::join!(ask(one, "/slow/a", Some(&cookie)), async {
+        held.have_loaded(1).await;
         ask(two, "/flush", Some(&cookie)).await;
+        held.end(1);
     });
     let expected = match strength {
         Strength::Alone => StatusCode::INTERNAL_SERVER_ERROR,
@@ -396,10 +426,12 @@ async fn change_of_id_under_a_parallel_write(strength: Strength, nodes: usize) {
     // writes b too late.
     app.get("/set/a/1", Some(&old)).await;
     let (one, two) = (app.next(), app.next());
-    let loaded = app.loaded.clone();
-    let (late, cycled) = tokio::join!(ask(one, "/slow/b/200", Some(&old)), async {
-        loaded.notified().await;
-        ask(two, "/cycle_id", Some(&old)).await
+    let held = app.held.clone();
+    let (late, cycled) = tokio::join!(ask(one, "/slow/b", Some(&old)), async {
+        held.have_loaded(1).await;
+        let cycled = ask(two, "/cycle_id", Some(&old)).await;
+        held.end(1);
+        cycled
     });
     assert!(
         matches!(late.status, StatusCode::CONFLICT | StatusCode::INTERNAL_SERVER_ERROR),

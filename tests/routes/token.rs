@@ -9,18 +9,10 @@ use cluster_tests::{Net, eventually, in_both_modes};
 use http::StatusCode;
 use sessionmesh::{Cluster, Token};
 use sessionmesh_axum::{CookieConfig, STALE_HEADER, SessionMeshLayer, session_layers};
-use tokio::sync::Notify;
 use tower_sessions::Session;
 use tower_sessions::cookie::Key;
 
-use super::{Answer, ask};
-
-/// A page that has loaded its session, and ends when it is told to.
-#[derive(Default)]
-struct Held {
-    loaded: Notify,
-    end: Notify,
-}
+use super::{Answer, Held, ask};
 
 /// An application behind both layers.
 fn app(node: &Cluster, change: impl FnOnce(SessionMeshLayer) -> SessionMeshLayer) -> Router {
@@ -38,8 +30,7 @@ fn app(node: &Cluster, change: impl FnOnce(SessionMeshLayer) -> SessionMeshLayer
             "/held",
             get(async |session: Session, held: Extension<Arc<Held>>| {
                 let value = session.get::<usize>("foo").await.unwrap();
-                held.loaded.notify_one();
-                held.end.notified().await;
+                held.wait().await;
                 format!("{value:?}")
             }),
         )
@@ -225,10 +216,10 @@ async fn a_read_that_ends_after_a_login_does_not_bring_the_old_id_back(mode: &st
     // With a route that would have to be mended.
     let cookie = old.replace(".n1", ".nobody");
     let slow = tokio::spawn(async move { ask(page, "/held", Some(&cookie)).await });
-    held.loaded.notified().await;
+    held.have_loaded(1).await;
     let login = ask(apps[1].clone(), "/cycle_id", Some(&old)).await;
     assert_ne!(id(&login.cookie()), id(&old));
-    held.end.notify_one();
+    held.end(1);
     let slow = slow.await.unwrap();
     assert_eq!((&*slow.body, slow.set_cookie()), ("Some(42)", None));
 }

@@ -19,6 +19,9 @@ pub use rustix::process::Signal;
 
 use crate::{Lan, eventually};
 
+/// For an answer, or for a process to say something or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Links are encrypted, as they are for users.
 const SECRET: &str = "a secret that is long enough";
 
@@ -182,7 +185,7 @@ impl Processes {
     pub async fn start_failing(&self, name: &str, flags: &[&str]) -> String {
         let mut command = self.command(name, self.nodes.len());
         command.args(flags).stderr(Stdio::piped());
-        let ended = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
         let Output { status, stderr, .. } = ended.expect("a node that can't start ends within 10 s").unwrap();
         assert!(!status.success());
         String::from_utf8_lossy(&stderr).into_owned()
@@ -240,10 +243,19 @@ impl Processes {
     pub async fn copies(&self) -> u64 {
         let mut copies = 0;
         for node in self.running() {
-            let count = reqwest::get(node.url("/count")).await.unwrap().text().await.unwrap();
+            let count = node.ask("/count").await.unwrap().text().await.unwrap();
             copies += count.parse::<u64>().unwrap();
         }
         copies
+    }
+
+    /// Waits until users have made so many more writes.
+    pub async fn goes_on(&self, writes: u64) {
+        let before = self.sum("commits").await;
+        eventually("users write on", || async {
+            (self.sum("commits").await >= before + writes).then_some(())
+        })
+        .await;
     }
 
     /// A counter, summed over all nodes that run.
@@ -285,7 +297,7 @@ impl NodeProcess {
     async fn announced(name: &str, host: usize, mut child: Child) -> Self {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let said = tokio::time::timeout(Duration::from_secs(10), stdout.read_line(&mut line)).await;
+        let said = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
         said.expect("a node says within 10 s where it is").unwrap();
         let place: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} did not start: {line:?}"));
@@ -399,16 +411,13 @@ impl NodeProcess {
     /// Waits for the process to end, ten seconds at most.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the node runs");
-        tokio::time::timeout(Duration::from_secs(10), child.wait())
-            .await
-            .expect("it ends within 10 s")
-            .unwrap()
+        tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends within 10 s").unwrap()
     }
 
     /// Waits until it serves.
     pub async fn ready(&self) {
         eventually(&format!("{} is ready", self.name), || async {
-            let answer = reqwest::get(self.url("/readyz")).await.ok()?;
+            let answer = self.ask("/readyz").await?;
             answer.status().is_success().then_some(())
         })
         .await;
@@ -424,9 +433,14 @@ impl NodeProcess {
         .await;
     }
 
+    /// What it answers, within ten seconds.
+    async fn ask(&self, path: &str) -> Option<reqwest::Response> {
+        Client::new().get(self.url(path)).timeout(PATIENCE).send().await.ok()
+    }
+
     /// What it answers, as JSON.
     pub async fn json(&self, path: &str) -> Option<Value> {
-        reqwest::get(self.url(path)).await.ok()?.json().await.ok()
+        self.ask(path).await?.json().await.ok()
     }
 
     /// A counter of its stats; it must be one.
@@ -473,7 +487,7 @@ impl Default for Browser {
 impl Browser {
     /// Without a cookie.
     pub fn new() -> Self {
-        let client = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = Client::builder().timeout(PATIENCE).build().unwrap();
         Self { client, cookie: None, others: BTreeMap::new() }
     }
 
@@ -564,7 +578,8 @@ impl Browser {
 
     /// A new browser with a session that has `k` = `value`, made on one node; another that should hold it does so.
     pub async fn held_by(maker: &NodeProcess, holder: &NodeProcess, value: &str) -> Self {
-        loop {
+        // Of three nodes two hold each.
+        for _ in 0..100 {
             let mut browser = Self::new();
             browser.put(maker, "k", value).await;
             if browser.holders(maker).await.contains(&holder.name) {
@@ -572,6 +587,7 @@ impl Browser {
                 return browser;
             }
         }
+        panic!("{} holds none of a hundred sessions of {}", holder.name, maker.name);
     }
 
     /// The names of the nodes that hold the session, as one of them sees it.
