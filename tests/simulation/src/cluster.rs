@@ -44,7 +44,7 @@ struct Inner {
     /// Boots that began to leave.
     leaving: RefCell<BTreeSet<BootId>>,
     /// Boots that have been in each other's view.
-    met: RefCell<BTreeSet<(BootId, BootId)>>,
+    met: RefCell<BTreeMap<(BootId, BootId), std::time::Duration>>,
     /// No cable is disturbed any more.
     healed: Cell<bool>,
 }
@@ -185,6 +185,17 @@ impl Run {
             && !(0..self.hosts()).any(|other| other != host && stirred(other))
     }
 
+    /// Whether nothing was done to anybody from so long before a moment on.
+    pub(crate) fn was_quiet(&self, before: std::time::Duration, at: std::time::Duration) -> bool {
+        (0..self.hosts()).all(|host| self.was_quiet_but_for(host, before, at))
+    }
+
+    /// Whether a node has all that run for members: it hears of accesses on these.
+    pub(crate) fn sees_all(&self, node: &Node) -> bool {
+        let view = node.cluster.inspect().view;
+        self.nodes().iter().all(|other| other.boot == node.boot || view.contains(&other.boot))
+    }
+
     /// Whether something is cut, or slow, or stands still.
     fn is_disturbed(&self) -> bool {
         self.nodes().iter().any(|node| node.paused) || self.is_any_cable_disturbed()
@@ -201,16 +212,23 @@ impl Run {
 
     /// Notes who sees whom.
     pub(crate) fn note_meetings(&self) {
+        let now = self.elapsed();
         for node in self.nodes() {
-            let view = node.cluster.inspect().view;
-            self.0.met.borrow_mut().extend(view.into_iter().map(|other| (node.boot, other)));
+            for other in node.cluster.inspect().view {
+                self.0.met.borrow_mut().entry((node.boot, other)).or_insert(now);
+            }
         }
     }
 
     /// Whether one of two nodes has ever seen the other.
     pub(crate) fn have_met(&self, one: BootId, two: BootId) -> bool {
+        self.had_met(one, two, std::time::Duration::MAX)
+    }
+
+    /// Whether one of two nodes had seen the other by then.
+    pub(crate) fn had_met(&self, one: BootId, two: BootId, by: std::time::Duration) -> bool {
         let met = self.0.met.borrow();
-        met.contains(&(one, two)) || met.contains(&(two, one))
+        [(one, two), (two, one)].iter().any(|pair| met.get(pair).is_some_and(|at| *at <= by))
     }
 
     /// Sets a host's clock to so much off.

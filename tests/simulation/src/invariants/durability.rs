@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sessionmesh::{AckLevel, Committed, EndCause, SessionId};
 
+use super::expiry::calm;
 use crate::cluster::{Node, Run};
 use crate::history::{OpId, Outcome, Session, Stamp, Write, op_of};
 
@@ -63,7 +64,8 @@ pub(crate) fn at_acknowledgement(
 
 /// What is left of each session when all is well again.
 pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, Vec<u8>>>) {
-    // The last accesses may have died with a node that could tell nobody: `expiry` judges whether it was early.
+    // The last accesses may have died with a node that could tell nobody, or not been told yet beyond a cut: `expiry`
+    // judges whether it was early.
     let mut expired = BTreeSet::new();
     for node in run.nodes() {
         node.cluster.for_each_end(|id, end| expired.extend((end == Some(EndCause::Expired)).then_some(*id)));
@@ -75,8 +77,10 @@ pub(crate) fn at_the_end(run: &Run, left: &BTreeMap<SessionId, BTreeMap<String, 
         for (id, session) in &history.sessions {
             let rested = now.saturating_sub(session.accessed_at);
             let announced = session.announced.iter().any(|(_, end, _)| end.cause == EndCause::Expired);
-            let died = (announced || expired.contains(id)) && run.has_lost_a_node_since(session.accessed_at);
-            if session.may_be_over || rested >= idle || died {
+            let told = !run.has_lost_a_node_since(session.accessed_at)
+                && run.was_quiet(calm(run), session.accessed_at);
+            let ended = (announced || expired.contains(id)) && !told;
+            if session.may_be_over || rested >= idle || ended {
                 continue;
             }
             let Some(values) = left.get(id) else {

@@ -12,13 +12,13 @@ use crate::users;
 /// A node has told its application that a session is over.
 pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
     let (now, idle) = (run.elapsed(), run.scenario().idle);
-    let calm = run.scenario().drop_time * 4 + Duration::from_secs(4);
+    let connected = run.sees_all(node);
     run.history(|history| {
         let session = history.session(id);
         session.announced.push((node.boot, end, now));
         let rested = now.saturating_sub(session.accessed_at);
         // Whoever saw the access was connected, then and since; this node may have stood still.
-        let heard = run.was_quiet_but_for(node.host, calm, session.accessed_at);
+        let heard = connected && run.was_quiet_but_for(node.host, calm(run), session.accessed_at);
         if end.cause == EndCause::Expired && rested < idle && heard {
             history.violated(
                 "expiry",
@@ -31,6 +31,11 @@ pub(crate) fn announced(run: &Run, node: &Node, id: &SessionId, end: End) {
 /// How long an access takes at most to reach those who are connected.
 const REPLICATION: Duration = Duration::from_secs(1);
 
+/// After so long without a fault what users do is told to all.
+pub(super) fn calm(run: &Run) -> Duration {
+    run.scenario().drop_time * 4 + Duration::from_secs(4)
+}
+
 /// Finds who let a session end that others use: it may be told better before it announces anything, and must not
 /// have done it all the same.
 pub(crate) fn look(run: &Run) {
@@ -39,8 +44,7 @@ pub(crate) fn look(run: &Run) {
         return;
     }
     let now = run.elapsed();
-    let calm = run.scenario().drop_time * 4 + Duration::from_secs(4);
-    for node in run.nodes() {
+    for node in run.nodes().iter().filter(|node| run.sees_all(node)) {
         let mut early = Vec::new();
         run.history(|history| {
             node.cluster.for_each_end(|id, end| {
@@ -52,7 +56,7 @@ pub(crate) fn look(run: &Run) {
             });
         });
         // As above.
-        early.retain(|(_, accessed_at)| run.was_quiet_but_for(node.host, calm, *accessed_at));
+        early.retain(|(_, accessed_at)| run.was_quiet_but_for(node.host, calm(run), *accessed_at));
         run.history(|history| {
             for (id, accessed_at) in early {
                 let rested = now.saturating_sub(accessed_at);

@@ -46,12 +46,24 @@ pub(crate) fn look(run: &Run) {
                 nodes.iter().any(|node| knows(node) && !run.have_met(node.boot, boot));
         }
         for (id, boot) in back {
-            // Who has never met one that knew of the end was cut off from it for as long as it lives.
-            let told_over = &history.session(&id).told_over;
+            // Who had not met one that knew of the end within the horizon was cut off from it for longer.
+            let session = history.session(&id);
+            let (told_over, ended_at) = (&session.told_over, session.over_since.or(session.told_at));
+            let by = ended_at.unwrap_or_default() + run.scenario().horizon;
+            let live = || {
+                let copies = nodes.iter().filter_map(|node| Some((node.boot, node.cluster.copy_of(&id)?)));
+                copies.filter(|(_, copy)| copy.end.is_none())
+            };
+            // Who wrote it may have brought it and handed it on by now.
+            let had_it = |boot: BootId| {
+                live().any(|(holder, copy)| {
+                    holder == boot || copy.version.entries().any(|(writer, _)| writer == boot)
+                })
+            };
             let stranger = |node: &Node| {
                 node.boot != boot
-                    && node.cluster.copy_of(&id).is_some_and(|copy| copy.end.is_none())
-                    && told_over.iter().any(|knew| !run.have_met(*knew, node.boot))
+                    && had_it(node.boot)
+                    && told_over.iter().any(|knew| !run.had_met(*knew, node.boot, by))
             };
             if long_cuts && nodes.iter().any(stranger) {
                 history.session(&id).outlived_horizon = true;
