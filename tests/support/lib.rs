@@ -2,17 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test that can't go on says so and stops.
 
+mod browser;
 mod figures;
 mod lan;
 mod load;
 mod net;
 mod process;
 
+pub use browser::{Answer, Browser};
 pub use figures::{figure, figures};
 pub use lan::{Lan, Traffic, has};
 pub use load::{Load, Pace, Request, User, p99};
 pub use net::{Net, eventually, within};
-pub use process::{Answer, Browser, NodeProcess, Processes, Signal};
+pub use process::{NodeProcess, Processes, Signal};
 
 /// Each story as two tests, one in each mode; the story gets the mode as the configuration names it.
 #[macro_export]

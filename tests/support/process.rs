@@ -1,6 +1,5 @@
 //! Nodes as processes, driven from outside.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
@@ -8,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{COOKIE, HeaderMap, SET_COOKIE};
-use reqwest::{Client, Method};
+use reqwest::Client;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,10 +15,10 @@ use tokio::process::{Child, Command};
 
 pub use rustix::process::Signal;
 
-use crate::{Lan, eventually};
+use crate::{Lan, eventually, within};
 
 /// For an answer, or for a process to say something or to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Links are encrypted, as they are for users.
 const SECRET: &str = "a secret that is long enough";
@@ -308,7 +306,9 @@ impl NodeProcess {
 
     /// Waits until its peers have acknowledged all that it has told them: what nobody waits for rests before it is sent.
     pub async fn is_heard(&self) {
-        eventually(&format!("the others have what {} told them", self.name), || async {
+        // All sessions of a node may be among it.
+        let patience = 6 * PATIENCE;
+        within(patience, &format!("the others have what {} told them", self.name), || async {
             let stats = self.json("/stats").await?;
             let waiting = stats["peers"].as_array()?.iter().map(|peer| peer["unacked"].as_u64());
             (waiting.sum::<Option<u64>>()? == 0).then_some(())
@@ -454,156 +454,5 @@ impl NodeProcess {
         let stats = self.json("/stats").await.unwrap();
         let causes = stats["causes"].as_object().unwrap().clone();
         causes.iter().filter(|(cause, _)| cause.contains(words)).filter_map(|(_, count)| count.as_u64()).sum()
-    }
-}
-
-/// A browser with its cookies, which it sends to whichever node it asks.
-#[derive(Clone, Debug)]
-pub struct Browser {
-    client: Client,
-    /// The session cookie's value.
-    pub cookie: Option<String>,
-    /// A balancer's.
-    others: BTreeMap<String, String>,
-}
-
-/// What a node answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: String,
-}
-
-impl Default for Browser {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Browser {
-    /// Without a cookie.
-    pub fn new() -> Self {
-        let client = Client::builder().timeout(PATIENCE).build().unwrap();
-        Self { client, cookie: None, others: BTreeMap::new() }
-    }
-
-    /// The session's id: the cookie without what the layer adds.
-    pub fn id(&self) -> Option<String> {
-        let cookie = self.cookie.as_deref()?;
-        Some(cookie.split('~').next().unwrap_or_default().to_owned())
-    }
-
-    /// The same user with nothing but the id: no token that a node would wait for.
-    pub fn bare(&self) -> Self {
-        Self { cookie: self.id(), ..self.clone() }
-    }
-
-    /// The node that the cookie names.
-    pub fn route(&self) -> Option<&str> {
-        Some(self.cookie.as_deref()?.split_once('.')?.1)
-    }
-
-    async fn ask(&mut self, method: Method, node: &NodeProcess, path: &str) -> Answer {
-        self.try_ask(method, &node.url(path))
-            .await
-            .unwrap_or_else(|error| panic!("{path} on {}: {error}", node.name))
-    }
-
-    async fn try_ask(&mut self, method: Method, url: &str) -> Result<Answer, reqwest::Error> {
-        let mut request = self.client.request(method, url);
-        let session = self.cookie.iter().map(|cookie| format!("id={cookie}"));
-        let others = self.others.iter().map(|(name, value)| format!("{name}={value}"));
-        let cookies: Vec<String> = session.chain(others).collect();
-        if !cookies.is_empty() {
-            request = request.header(COOKIE, cookies.join("; "));
-        }
-        let answer = request.send().await?;
-        for header in answer.headers().get_all(SET_COOKIE) {
-            let pair = header.to_str().unwrap().split(';').next().unwrap_or_default();
-            let (name, value) = pair.split_once('=').unwrap();
-            if name == "id" {
-                self.cookie = Some(value.to_owned()).filter(|value| !value.is_empty());
-            } else {
-                self.others.insert(name.into(), value.into());
-            }
-        }
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Answer { status, headers, body: answer.text().await? })
-    }
-
-    /// GET.
-    pub async fn get(&mut self, node: &NodeProcess, path: &str) -> Answer {
-        self.ask(Method::GET, node, path).await
-    }
-
-    /// POST.
-    pub async fn post(&mut self, node: &NodeProcess, path: &str) -> Answer {
-        self.ask(Method::POST, node, path).await
-    }
-
-    /// GET from a node that may be dying.
-    pub async fn try_get(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
-        self.try_ask(Method::GET, &node.url(path)).await.ok()
-    }
-
-    /// POST to a node that may be dying.
-    pub async fn try_post(&mut self, node: &NodeProcess, path: &str) -> Option<Answer> {
-        self.try_post_to(&node.url(""), path).await
-    }
-
-    /// POST to whatever is at an address.
-    pub async fn try_post_to(&mut self, url: &str, path: &str) -> Option<Answer> {
-        self.try_ask(Method::POST, &format!("{url}{path}")).await.ok()
-    }
-
-    /// GET from whatever is at an address; it must answer.
-    pub async fn get_from(&mut self, url: &str, path: &str) -> Answer {
-        self.try_ask(Method::GET, &format!("{url}{path}")).await.unwrap()
-    }
-
-    /// POST to whatever is at an address; it must answer.
-    pub async fn post_to(&mut self, url: &str, path: &str) -> Answer {
-        self.try_ask(Method::POST, &format!("{url}{path}")).await.unwrap()
-    }
-
-    /// Sets an attribute; it must work.
-    pub async fn put(&mut self, node: &NodeProcess, key: &str, value: &str) {
-        let answer = self.post(node, &format!("/put?k={key}&v={value}")).await;
-        assert_eq!((answer.status, &*answer.body), (200, value), "put {key} on {}", node.name);
-    }
-
-    /// A new browser with a session that has `k` = `value`, made on one node; another that should hold it does so.
-    pub async fn held_by(maker: &NodeProcess, holder: &NodeProcess, value: &str) -> Self {
-        // Of three nodes two hold each.
-        for _ in 0..100 {
-            let mut browser = Self::new();
-            browser.put(maker, "k", value).await;
-            if browser.holders(maker).await.contains(&holder.name) {
-                maker.is_heard().await;
-                return browser;
-            }
-        }
-        panic!("{} holds none of a hundred sessions of {}", holder.name, maker.name);
-    }
-
-    /// The names of the nodes that hold the session, as one of them sees it.
-    pub async fn holders(&mut self, node: &NodeProcess) -> Vec<String> {
-        let shown: Value = serde_json::from_str(&self.get(node, "/session").await.body).unwrap();
-        let names = shown["holders"].as_array().unwrap();
-        names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
-    }
-
-    /// An attribute; it must be decided.
-    pub async fn value(&mut self, node: &NodeProcess, key: &str) -> Option<String> {
-        let answer = self.get(node, &format!("/get?k={key}")).await;
-        match answer.status {
-            200 => Some(answer.body),
-            404 => None,
-            status => panic!("get {key} on {}: {status} {}", node.name, answer.body),
-        }
     }
 }
