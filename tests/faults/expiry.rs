@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use cluster_tests::{Browser, eventually, figure};
+use cluster_tests::{Browser, Signal, eventually, figure};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Size, Story, holders, processes};
 
 pub(crate) fn stories(size: Size) -> Vec<Story> {
-    Story::both(
-        "expiry::sessions_last_as_long_as_they_are_used_anywhere_and_end_once",
-        size,
-        in_time_and_once,
-    )
+    let used = "expiry::sessions_last_as_long_as_they_are_used_anywhere_and_end_once";
+    let slept = "expiry::what_a_node_served_before_it_stood_still_lives_when_it_goes_on";
+    let mut stories = Story::both(used, size, in_time_and_once);
+    stories.extend(Story::both(slept, size, served_before_a_stop));
+    stories
 }
 
 const IDLE: Duration = Duration::from_secs(3);
@@ -104,4 +104,31 @@ async fn in_time_and_once(mode: &'static str, size: Size) {
             IDLE + TOUCH_INTERVAL + DROP_TIME
         ),
     );
+}
+
+/// The last access is younger than what others are told of, so that they let the session end: its node knows better.
+async fn served_before_a_stop(mode: &'static str, _: Size) {
+    let (idle, untold) = (Duration::from_secs(8), Duration::from_millis(2_500));
+    let cluster = processes(mode).with("--idle=8s").with("--set=touch_interval=4s").start(2).await;
+    cluster.settled().await;
+    let [a, b] = &cluster.nodes[..] else { unreachable!() };
+    let mut browser = Browser::new();
+    browser.put(a, "k", "v").await;
+    tokio::time::sleep(untold).await;
+    let read = Instant::now();
+    assert_eq!(browser.get(a, "/get?k=k").await.status, 200);
+    a.stop().await;
+    eventually("the other lets it end", || async { (b.counter("expired").await == 1).then_some(()) }).await;
+    a.signal(Signal::CONT);
+    let answer = eventually("it knows what it may serve", || async {
+        let answer = browser.bare().get(a, "/get?k=k").await;
+        (answer.status != 503).then_some(answer)
+    })
+    .await;
+    assert!(read.elapsed() < idle, "the machine is too slow for this story: {:?}", read.elapsed());
+    assert_eq!((answer.status, &*answer.body), (200, "v"), "read {:?} ago", read.elapsed());
+    eventually("the other hears of it", || async {
+        (browser.bare().get(b, "/get?k=k").await.status == 200).then_some(())
+    })
+    .await;
 }

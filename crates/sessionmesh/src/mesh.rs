@@ -285,8 +285,8 @@ impl Mesh {
         self.doubtful_ends().clear();
     }
 
-    /// A session is to end by idleness, says its first holder, and has been used here since: what it was to be told of
-    /// that is late, or was not due, because what this node had been told was late.
+    /// A session is to end by idleness, says another holder, and has been used here since: what it was to be told of
+    /// that is late, or was not due, or this node stood still.
     pub(crate) fn outlive(&self, id: SessionId) {
         let now = host::now();
         let streams = self.routes.streams(None, now.mono);
@@ -295,8 +295,13 @@ impl Mesh {
         }
     }
 
-    /// A session has ended here. Its first holder tells the application.
+    /// A session has ended here. Its first holder tells the application. Or has not, if it has been used here since.
     pub(crate) fn ended(&self, id: SessionId, end: End) {
+        let (idle, now) = (self.config.idle, host::mono());
+        if self.table.read(&id, |record| record.is_some_and(|record| record.is_disproved(idle, now))) {
+            self.outlive(id);
+            return;
+        }
         if end.announced || !self.routes.current().view.am_first(&id) {
             return;
         }

@@ -98,7 +98,7 @@ impl Transfer {
             asked.extend(std::iter::from_fn(|| driver.poll_request(&joiner, self.now)));
             let begun = Instant::now();
             let request = asked.pop_front().ok_or("the pass stands still")?;
-            let reply = responder.handle(request, &*donor, &self.clock, self.now, |_| ())?;
+            let reply = responder.handle(request, &*donor, &self.clock, self.now, |_, _| ())?;
             timed(Step::Read, begun);
 
             let begun = Instant::now();
@@ -118,7 +118,7 @@ impl Transfer {
             timed(Step::Decode, begun);
 
             let begun = Instant::now();
-            driver.handle_reply(reply.step, &joiner, &clock, self.now, |_| ())?;
+            driver.handle_reply(reply.step, &joiner, &clock, self.now, |_, _| ())?;
             timed(Step::Apply, begun);
         }
         if joiner.len() != self.donor.len() {

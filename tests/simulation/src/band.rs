@@ -16,6 +16,8 @@ use crate::scenario::Kind;
 
 /// Each seed that this divides is played again, to see that it decides everything.
 const PLAYED_TWICE: u64 = 50;
+/// Where no progress bar can be drawn, a line says after so many how far it is.
+const SEEDS_PER_LINE: u64 = 10_000;
 /// What every band of so many seeds must have had.
 const ENOUGH_SEEDS: u64 = 1_000;
 const MUST_HAPPEN: [&str; 38] = [
@@ -69,7 +71,7 @@ pub(crate) struct Band {
     pub(crate) jobs: usize,
     /// Past a violation too.
     pub(crate) keep_going: bool,
-    /// Say how far it is, if anybody looks.
+    /// Say how far it is.
     pub(crate) progress: bool,
 }
 
@@ -104,6 +106,9 @@ impl Band {
                             _ => play(scenario, usize::MAX),
                         };
                         let mut outcome = outcome.lock().unwrap();
+                        if self.keep_going {
+                            say_failed(seed, &verdict);
+                        }
                         outcome.add(seed, verdict);
                         if !outcome.failed.is_empty() {
                             stop.store(!self.keep_going, Ordering::Relaxed);
@@ -118,6 +123,16 @@ impl Band {
 
     fn say_progress(&self, outcome: &Outcome, all: u64, begun: Instant) {
         let mut out = std::io::stderr();
+        if self.progress && !out.is_terminal() && outcome.played.is_multiple_of(SEEDS_PER_LINE) {
+            let _ = writeln!(
+                out,
+                "{} of {all} seeds, {:.1} simulated hours in {:.0} s, {} failed",
+                outcome.played,
+                outcome.simulated.as_secs_f64() / 3_600.0,
+                begun.elapsed().as_secs_f64(),
+                outcome.failed.len(),
+            );
+        }
         if self.progress && out.is_terminal() {
             let rate = outcome.played as f64 / begun.elapsed().as_secs_f64();
             let done = (outcome.played * 30 / all.max(1)) as usize;
@@ -132,6 +147,13 @@ impl Band {
                 left.as_secs()
             );
         }
+    }
+}
+
+/// At once: who breaks off a long band has seen what it found.
+fn say_failed(seed: u64, verdict: &Verdict) {
+    if let Some(violation) = verdict.violations.first() {
+        eprintln!("\nseed {seed} fails: {violation}");
     }
 }
 
@@ -150,13 +172,12 @@ impl Outcome {
 
 /// Plays a band and says what came of it.
 pub(crate) fn report(band: &Band) -> ExitCode {
-    let begun = Instant::now();
+    let (begun, commit) = (Instant::now(), commit());
     let outcome = band.play();
     let took = begun.elapsed().as_secs_f64();
     let hours = outcome.simulated.as_secs_f64() / 3_600.0;
     println!(
-        "commit {}: {} seeds of kind {} from {} and those kept, {hours:.1} simulated hours in {took:.1} s: {:.0} seeds and {:.2} hours a second",
-        commit(),
+        "commit {commit}: {} seeds of kind {} from {} and those kept, {hours:.1} simulated hours in {took:.1} s: {:.0} seeds and {:.2} hours a second",
         outcome.played,
         band.kind.name(),
         band.seeds.start,

@@ -51,6 +51,8 @@ pub enum Here {
     Live,
     /// It is over.
     Ended,
+    /// It has not been used for too long, as far as is known here. Another holder may know of an access.
+    Overdue,
     /// Nothing, or only part.
     Unknown,
 }
@@ -244,12 +246,14 @@ impl LookUp {
                 // One holder's word is as good as another's: this is the session as known there, joined
                 // with what is here. But if what is here went while the difference to it was on its
                 // way, that says only that there is a session.
-                let verdict = match (record, here()) {
-                    (true, Here::Live) => Some(Verdict::Found { by_stray: false }),
-                    (true, Here::Ended) => Some(Verdict::Absent),
+                // That nobody has used it for long takes the word of all.
+                let here = here();
+                let verdict = match here {
+                    Here::Live if record => Some(Verdict::Found { by_stray: false }),
+                    Here::Ended if record => Some(Verdict::Absent),
                     _ => None,
                 };
-                let told = answered && !undecided && (!record || verdict.is_some());
+                let told = answered && !undecided && (!record || here != Here::Unknown);
                 holders.decided += usize::from(counts && told);
                 if let Some(verdict) = verdict {
                     self.stage = Stage::Done(verdict);
@@ -281,7 +285,7 @@ impl LookUp {
             Stage::Everybody { waiting, until: self.deadline, found: false }
         };
         match here() {
-            Here::Ended if told => Stage::Done(Verdict::Absent),
+            Here::Ended | Here::Overdue if told => Stage::Done(Verdict::Absent),
             // Made here and not sent before this node was paused: nobody else can know it.
             Here::Live if told && mine => Stage::Done(Verdict::Found { by_stray: false }),
             // The holders do not have yet what has come here already: they would know of an end.

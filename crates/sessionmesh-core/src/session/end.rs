@@ -24,6 +24,12 @@ pub struct End {
 }
 
 impl End {
+    /// Whether all who hold the session know it to be over: destroyed, or announced, which an end by idleness is once
+    /// they have agreed to it. Until then one of them may know of an access.
+    pub fn is_agreed(&self) -> bool {
+        self.cause == EndCause::Destroyed || self.announced
+    }
+
     /// The end that both become: destroyed over expired; of two destroyed the earlier, which is the
     /// one that users saw; of two expired the later.
     pub fn merge(self, other: Self) -> Self {

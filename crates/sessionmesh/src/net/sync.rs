@@ -10,7 +10,7 @@ use sessionmesh_core::placement::{Mode, Share, View};
 use sessionmesh_core::replication::pass::{Entry, Listed, PartSum, PassDriver, PassResponder, Summary};
 use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
-use sessionmesh_core::{BootId, SessionId};
+use sessionmesh_core::{BootId, Instant, SessionId};
 use tokio::sync::mpsc;
 
 use crate::control::Input;
@@ -95,23 +95,32 @@ struct Arrivals<'a> {
     mesh: &'a Mesh,
     /// That have ended here as ids that nobody knew.
     unknown_ends: RefCell<Vec<SessionId>>,
+    /// That have been used here since they are to have ended by idleness.
+    outlived: RefCell<Vec<SessionId>>,
+    now: Instant,
 }
 
 impl<'a> Arrivals<'a> {
     fn new(mesh: &'a Mesh) -> Self {
-        Self { mesh, unknown_ends: RefCell::default() }
+        Self { mesh, unknown_ends: RefCell::default(), outlived: RefCell::default(), now: host::mono() }
     }
 
     /// Under the session's lock.
-    fn note(&self, id: &SessionId) {
+    fn note(&self, id: &SessionId, here: &Record) {
         // A member with another view may send what does not belong here.
         self.mesh.note_arrival(id);
         if self.mesh.unknown_ends().contains_key(id) {
             self.unknown_ends.borrow_mut().push(*id);
         }
+        if here.is_disproved(self.mesh.config.idle, self.now) {
+            self.outlived.borrow_mut().push(*id);
+        }
     }
 
     fn finish(self) {
+        for id in self.outlived.into_inner() {
+            self.mesh.outlive(id);
+        }
         self.mesh.meet_unknown_ends(self.unknown_ends.into_inner());
     }
 }
@@ -241,7 +250,7 @@ impl Sync {
             pass.side.views_differ();
         }
         let arrivals = Arrivals::new(mesh);
-        let note = |id: &SessionId| arrivals.note(id);
+        let note = |id: &SessionId, here: &Record| arrivals.note(id, here);
         pass.side.handle_reply(reply.step, &mesh.table, &mesh.clock, host::now(), note)?;
         arrivals.finish();
         if !pass.side.is_done() {
@@ -278,7 +287,7 @@ impl Sync {
             Some(pass) if pass.number == number => {
                 pass.hear(their_view);
                 let arrivals = Arrivals::new(&self.mesh);
-                let note = |id: &SessionId| arrivals.note(id);
+                let note = |id: &SessionId, here: &Record| arrivals.note(id, here);
                 let reply = pass.side.handle(step, &self.mesh.table, &self.mesh.clock, host::now(), note)?;
                 arrivals.finish();
                 reply

@@ -81,8 +81,8 @@ impl Sessions {
         let snapshot = match mesh.local(id, false) {
             Local::Live(snapshot) => snapshot,
             Local::Ended => return Ok(Loaded::default()),
-            // A visitor's copy that went meanwhile.
-            Local::Unknown => snapshot,
+            // A visitor's copy that went meanwhile; or somebody took the session for idle, whose access is noted here.
+            Local::Overdue | Local::Unknown => snapshot,
         };
         let stale = if snapshot.covers(seen) { None } else { stale.or(Some(Stale::Late)) };
         Ok(mesh.loaded(Some(snapshot), stale))

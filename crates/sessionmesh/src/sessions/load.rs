@@ -14,8 +14,18 @@ use crate::mesh::Mesh;
 pub(super) enum Local {
     Live(Snapshot),
     Ended,
+    /// It has not been used for too long, as far as this node has heard. It may be behind: the others are asked.
+    Overdue,
     /// Nothing, or only part.
     Unknown,
+}
+
+/// What others are to hear of a look at a session.
+enum Tell {
+    Nothing,
+    Access,
+    /// It has been used here since an end by idleness that came.
+    Outlived,
 }
 
 impl Sessions {
@@ -33,7 +43,7 @@ impl Sessions {
             match mesh.local_at(id, true, now) {
                 Local::Live(snapshot) => return Ok(Some(snapshot)),
                 Local::Ended => return Ok(None),
-                Local::Unknown => {}
+                Local::Overdue | Local::Unknown => {}
             }
         }
         // Rare, and large: the usual load does not carry it.
@@ -59,23 +69,31 @@ impl Mesh {
     }
 
     fn local_at(&self, id: &SessionId, access: bool, now: Instant) -> Local {
-        let (local, touch) = self.table.with(id, |slot| match slot {
-            None => (Local::Unknown, false),
-            Some(Record::Ended(_)) => (Local::Ended, false),
-            Some(Record::Held(state)) if state.is_partial() => (Local::Unknown, false),
+        // Hardly any session is past its time, so who else is there is asked last.
+        let overdue = || if self.routes.current().peers.is_empty() { Local::Ended } else { Local::Overdue };
+        let (local, tell) = self.table.with(id, |slot| match slot {
+            None => (Local::Unknown, Tell::Nothing),
+            Some(Record::Ended(end)) if end.is_agreed() => (Local::Ended, Tell::Nothing),
+            Some(Record::Ended(_)) => (overdue(), Tell::Nothing),
+            Some(Record::Held(state)) if state.is_partial() => (Local::Unknown, Tell::Nothing),
             Some(Record::Held(state)) => {
-                if !state.is_live()
-                    || state.is_past_deadline(now)
-                    || self.is_overdue(state.ends_at(self.config.idle), now)
-                {
-                    return (Local::Ended, false);
-                }
-                let touch = access && state.access(now, self.config.touch_interval());
-                (Local::Live(Snapshot::of(*id, state, now)), touch)
+                let ends_at = state.ends_at(self.config.idle);
+                let tell = match state.idle_end() {
+                    _ if state.is_past_deadline(now) => return (Local::Ended, Tell::Nothing),
+                    Some(_) if now < ends_at => Tell::Outlived,
+                    Some(end) if end.is_agreed() => return (Local::Ended, Tell::Nothing),
+                    Some(_) => return (overdue(), Tell::Nothing),
+                    None if self.is_overdue(ends_at, now) => return (overdue(), Tell::Nothing),
+                    None if access && state.access(now, self.config.touch_interval()) => Tell::Access,
+                    None => Tell::Nothing,
+                };
+                (Local::Live(Snapshot::of(*id, state, now)), tell)
             }
         });
-        if touch {
-            self.touch(id);
+        match tell {
+            Tell::Nothing => {}
+            Tell::Access => self.touch(id),
+            Tell::Outlived => self.outlive(*id),
         }
         local
     }
@@ -85,10 +103,9 @@ impl Mesh {
         !self.is_doubting_at(now) && self.routes.current().view.may_serve(id)
     }
 
-    /// Whether a session with this end is over even if no other node has said so: the first holder
-    /// should have ended it by then. A node alone knows every access.
+    /// Whether a session with this end should have been ended by the first holder by now, if this node has heard of every
+    /// access. A node alone has.
     pub(crate) fn is_overdue(&self, ends_at: Instant, now: Instant) -> bool {
-        // Hardly any session is, so who else is there is asked last.
         let patience = self.config.touch_interval() + self.config.membership.drop_time;
         now >= ends_at && (now >= ends_at + patience || self.routes.current().peers.is_empty())
     }

@@ -40,8 +40,9 @@ impl Mesh {
                             return Ok(Some(snapshot));
                         }
                         Local::Ended => return Ok(None),
-                        // The copy went in this very moment, because it does not belong here: again.
-                        Local::Unknown => {}
+                        // The copy went in this very moment, because it does not belong here, or somebody took the
+                        // session for idle: again.
+                        Local::Overdue | Local::Unknown => {}
                     }
                 }
                 Verdict::Absent => {
@@ -70,6 +71,7 @@ impl Mesh {
         let here = || match self.local(id, false) {
             Local::Live(_) => Here::Live,
             Local::Ended => Here::Ended,
+            Local::Overdue => Here::Overdue,
             Local::Unknown => Here::Unknown,
         };
         loop {

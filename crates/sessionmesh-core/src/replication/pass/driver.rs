@@ -200,7 +200,8 @@ impl PassDriver {
         records
     }
 
-    /// A reply came. `note` is called with the id of each record in it, under its session's lock.
+    /// A reply came. `note` is called with each record in it as it is here then, under its
+    /// session's lock.
     ///
     /// # Errors
     /// It does not answer what was asked.
@@ -210,7 +211,7 @@ impl PassDriver {
         table: &impl Table,
         clock: &HybridClock,
         now: Now,
-        note: impl Fn(&SessionId),
+        note: impl Fn(&SessionId, &Record),
     ) -> Result<(), PeerMisbehaved> {
         let asked = self.asked.pop_front().ok_or(PeerMisbehaved::Unexpected("pass reply"))?;
         match (asked, reply) {
@@ -378,7 +379,7 @@ impl PassDriver {
         table: &impl Table,
         clock: &HybridClock,
         now: Now,
-        note: &impl Fn(&SessionId),
+        note: &impl Fn(&SessionId, &Record),
     ) {
         let id = record.id;
         let their_version = match &record.difference {

@@ -27,7 +27,8 @@ impl PassResponder {
         self.summary.strays()
     }
 
-    /// The answer to one step. `note` is called with the id of each record pushed, under its session's lock.
+    /// The answer to one step. `note` is called with each record pushed as it is here then, under its session's
+    /// lock.
     ///
     /// # Errors
     /// The peer asks for more than any correct one.
@@ -37,7 +38,7 @@ impl PassResponder {
         table: &impl Table,
         clock: &HybridClock,
         now: Now,
-        note: impl Fn(&SessionId),
+        note: impl Fn(&SessionId, &Record),
     ) -> Result<ReplyStep, PeerMisbehaved> {
         let few = |prefixes: &[Prefix]| {
             let few = prefixes.len() <= PREFIXES_PER_REQUEST;
@@ -156,13 +157,15 @@ pub(super) fn apply(
     clock: &HybridClock,
     record: RecordUpdate,
     now: Now,
-    note: &impl Fn(&SessionId),
+    note: &impl Fn(&SessionId, &Record),
 ) {
     clock.observe(record.newest());
     table.with(&record.id, |slot| {
-        note(&record.id);
         // What is still missing afterwards shows in the next pass.
         let _ = Record::apply_update(slot, record.difference, now.mono);
+        if let Some(here) = slot {
+            note(&record.id, here);
+        }
     });
 }
 

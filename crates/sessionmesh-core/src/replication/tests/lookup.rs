@@ -18,6 +18,8 @@ const TIMES: LookUpTimes = LookUpTimes {
     pause: MS.saturating_mul(10),
     limit: MS.saturating_mul(50),
 };
+/// A session that was not used for so long is over.
+const IDLE: Duration = MS.saturating_mul(500);
 const FOUND: Verdict = Verdict::Found { by_stray: false };
 const FOUND_BY_STRAY: Verdict = Verdict::Found { by_stray: true };
 
@@ -97,10 +99,19 @@ impl World {
         self.member(number).table.with(&id, |slot| *slot = Some(record));
     }
 
+    /// The session is used, and only this node hears of it.
+    fn touch(&mut self, number: u64, id: SessionId) {
+        let (now, clock) = (self.now.mono, &self.clock);
+        let tick = |floor| Stamp { hlc: clock.tick(1_000, floor), origin: boot(9) };
+        let table = &self.members[number as usize - 1].table;
+        table.with(&id, |slot| Record::touch(slot, id, now, tick)).unwrap();
+    }
+
     /// Looks a session up on one node; gives back the verdict, who was asked, and how long it took.
     fn look_up(&mut self, number: u64, id: SessionId) -> (Verdict, Vec<u64>, Duration) {
         let begun = self.now.mono;
         let mut lookup = LookUp::new(id, true, TIMES, begun);
+        let over = |record: &Record| record.live().is_some_and(|state| state.ends_at(IDLE) <= begun);
         let (mut asked, mut answers) = (Vec::new(), Vec::new());
         for _ in 0..1_000 {
             let me = &self.members[number as usize - 1];
@@ -108,6 +119,7 @@ impl World {
                 self.members.iter().map(|member| member.boot).filter(|boot| *boot != me.boot).collect();
             let here = || {
                 me.table.read(&id, |record| match record {
+                    Some(record) if over(record) => Here::Overdue,
                     Some(record) if record.live().is_some() => Here::Live,
                     Some(record) if record.end().is_some() => Here::Ended,
                     _ => Here::Unknown,
@@ -435,4 +447,34 @@ fn a_joining_member_that_may_be_ready_by_now_is_asked_before_anything_is_denied(
     assert_eq!(world.look_up(1, unknown).0, Verdict::Absent);
     world.member(4).silent = true;
     assert!(matches!(world.look_up(1, unknown).0, Verdict::Undecided { .. }));
+}
+
+/// A holder that is far behind takes what is used elsewhere for idle.
+#[test]
+fn an_access_that_one_holder_knows_of_is_enough() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    world.put(2, id);
+    let record = world.member(2).table.read(&id, |record| record.cloned());
+    world.member(3).table.with(&id, |slot| *slot = record);
+    world.now.mono = world.now.mono + IDLE;
+    world.touch(3, id);
+    assert_eq!(world.look_up(1, id), (FOUND, [2, 3].into(), Duration::ZERO), "for a visitor");
+    assert_eq!(world.look_up(2, id), (FOUND, [3].into(), Duration::ZERO), "for who is behind");
+}
+
+#[test]
+fn that_nobody_has_used_a_session_takes_the_word_of_every_holder() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    world.put(2, id);
+    let record = world.member(2).table.read(&id, |record| record.cloned());
+    world.member(3).table.with(&id, |slot| *slot = record);
+    world.now.mono = world.now.mono + IDLE;
+    assert_eq!(world.look_up(2, id), (Verdict::Absent, [3].into(), Duration::ZERO));
+    world.member(3).silent = true;
+    assert_eq!(world.look_up(2, id).0, Verdict::Undecided { answered: 0, asked: 1 });
+    world.member(3).silent = false;
+    world.member(3).doubting = true;
+    assert!(matches!(world.look_up(2, id).0, Verdict::Undecided { .. }), "its word is no word yet");
 }

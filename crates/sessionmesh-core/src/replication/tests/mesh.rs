@@ -293,7 +293,7 @@ impl Mesh {
                     panic!("a request comes out as one")
                 };
                 let step =
-                    answers.handle(request.step, &responder.table, &responder.clock, now, |_| ()).unwrap();
+                    answers.handle(request.step, &responder.table, &responder.clock, now, |_, _| ()).unwrap();
                 let reply = Frame::PassReply(crate::wire::PassReply { pass: 1, view: 0, step }).encode();
                 bytes += reply.len();
                 let decoded = FrameDecoder::new(responder.boot, FrameLimit::default())
@@ -304,7 +304,7 @@ impl Mesh {
                 replies.push_back(reply.step);
             }
             let reply = replies.pop_front().expect("a pass that is not done has something to wait for");
-            pass.handle_reply(reply, &driver.table, &driver.clock, now, |_| ()).unwrap();
+            pass.handle_reply(reply, &driver.table, &driver.clock, now, |_, _| ()).unwrap();
         }
         let stream = &driver.streams[&responder.boot];
         let ended = stream.outbox.borrow_mut().pass_done(PassRole::Driver);

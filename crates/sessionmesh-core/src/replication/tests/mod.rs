@@ -139,7 +139,7 @@ fn of_a_pass_in_each_direction_the_smallest_outbox_refuses_nothing() {
     assert_eq!(driver.poll_request(&memory, now), Some(PassStep::Open { empty: true }));
     let all = PrefixSums { prefix: Prefix::ROOT, sums: [1; 16], counts: [1_000; 16] };
     let sums = ReplyStep::Sums(alloc::vec![all]);
-    driver.handle_reply(sums, &memory, &HybridClock::new(), now, |_| ()).unwrap();
+    driver.handle_reply(sums, &memory, &HybridClock::new(), now, |_, _| ()).unwrap();
     let asked = core::iter::from_fn(|| driver.poll_request(&memory, now)).count();
     assert!(asked >= 16, "all ranges at once, not {asked}");
 
