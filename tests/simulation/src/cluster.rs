@@ -439,14 +439,15 @@ impl Run {
     /// After crashes: what no live node has any more is not to be asked for.
     pub(crate) fn lose(&self) {
         let nodes = self.staying();
-        let lost = self.history(|history| history.forgive(&nodes));
+        let lost = self.history(|history| history.forgive(&nodes, self.elapsed(), self.scenario().drop_time));
         self.count_many("writes lost with all their holders", lost as u64);
     }
 
     /// The same of one session: its answer may come from a node that died on the way.
     pub(crate) fn lose_of(&self, id: &SessionId) {
         let nodes = self.staying();
-        let lost = self.history(|history| history.forgive_of(id, &nodes));
+        let lost =
+            self.history(|history| history.forgive_of(id, &nodes, self.elapsed(), self.scenario().drop_time));
         self.count_many("writes lost with all their holders", lost as u64);
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct Session {
     pub(crate) outlived_horizon: bool,
     /// The last request that found it, by virtual time.
     pub(crate) accessed_at: Duration,
+    /// When a node was lost the last time and a holder had it still.
+    held_at: Option<Duration>,
     pub(crate) created: Creation,
     /// Its end, as nodes told their applications, and when.
     pub(crate) announced: Vec<(BootId, End, Duration)>,
@@ -99,13 +101,20 @@ impl Session {
         self.over && !self.outlived_horizon
     }
 
-    fn forgive(&mut self, id: &SessionId, live: &[Node]) -> usize {
+    fn forgive(&mut self, id: &SessionId, live: &[Node], now: Duration, moment: Duration) -> usize {
         let promised = |write: &&mut Write| write.outcome == (Outcome::Done { promised: true });
         let mut promises: Vec<&mut Write> = self.writes.values_mut().filter(promised).collect();
         if promises.is_empty() && !self.created.promised && !self.over {
             return 0;
         }
-        let copies: Vec<Copy> = live.iter().filter_map(|node| node.cluster.copy_of(id)).collect();
+        let mut copies: Vec<Copy> = live.iter().filter_map(|node| node.cluster.copy_of(id)).collect();
+        // What is left with one who does not hold it goes as soon as it hears that they have it, who died in the same
+        // moment.
+        if copies.iter().any(|copy| copy.belongs) {
+            self.held_at = Some(now);
+        } else if self.held_at.is_some_and(|at| now - at <= moment) {
+            copies.retain(|copy| copy.end.is_some());
+        }
         let lost = |stamp: Option<Stamp>| {
             stamp.is_none_or(|stamp| !copies.iter().any(|copy| stamp.is_kept_by(copy)))
         };
@@ -201,13 +210,21 @@ impl History {
     }
 
     /// Forgives what no live node has.
-    pub(crate) fn forgive(&mut self, live: &[Node]) -> usize {
-        self.sessions.iter_mut().map(|(id, session)| session.forgive(id, live)).sum()
+    ///
+    /// `moment`: those who are lost within it are lost at once, as others see it.
+    pub(crate) fn forgive(&mut self, live: &[Node], now: Duration, moment: Duration) -> usize {
+        self.sessions.iter_mut().map(|(id, session)| session.forgive(id, live, now, moment)).sum()
     }
 
     /// The same of one session.
-    pub(crate) fn forgive_of(&mut self, id: &SessionId, live: &[Node]) -> usize {
-        self.session(id).forgive(id, live)
+    pub(crate) fn forgive_of(
+        &mut self,
+        id: &SessionId,
+        live: &[Node],
+        now: Duration,
+        moment: Duration,
+    ) -> usize {
+        self.session(id).forgive(id, live, now, moment)
     }
 }
 

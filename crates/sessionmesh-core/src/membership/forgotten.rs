@@ -68,11 +68,11 @@ impl Lost {
         !self.away.is_empty()
     }
 
-    /// Somebody in the view hears it.
-    pub(super) fn heard(&mut self, boot: BootId, now: Instant) {
-        if let Some(away) = self.away.get_mut(&boot) {
-            (away.since, away.before, away.slept) = (now, Duration::ZERO, Duration::ZERO);
-        }
+    /// Somebody in the view hears it. Whether it is one of those who are away.
+    pub(super) fn heard(&mut self, boot: BootId, now: Instant) -> bool {
+        let Some(away) = self.away.get_mut(&boot) else { return false };
+        (away.since, away.before, away.slept) = (now, Duration::ZERO, Duration::ZERO);
+        true
     }
 
     /// A node was admitted: it is back, and an earlier start of it never will be.

@@ -246,9 +246,6 @@ impl Node {
         member.counter = heartbeat.counter;
         member.heard_at = now;
         member.view = Some(heartbeat.view);
-        for heard in &heartbeat.heard {
-            self.lost.heard(*heard, now);
-        }
         if heartbeat.heard.contains(&self.me.boot) {
             member.hears_us_at = now;
         }
@@ -258,7 +255,20 @@ impl Node {
         if unlinked {
             self.dials.heard(address, boot, now, now);
         }
+        for boot in &heartbeat.heard {
+            self.heard_elsewhere(*boot, now);
+        }
         self.settle(now);
+    }
+
+    /// A member hears it: it lives, though this node may never have met it.
+    fn heard_elsewhere(&mut self, boot: BootId, now: Instant) {
+        if boot == self.me.boot || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
+            return;
+        }
+        if !self.lost.heard(boot, now) {
+            self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
+        }
     }
 
     fn handle_sighting(&mut self, heartbeat: &Heartbeat, now: Instant) {

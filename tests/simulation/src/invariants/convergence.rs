@@ -55,7 +55,14 @@ pub(crate) fn lacks(run: &Run, count: usize, which: Copies) -> Option<String> {
         }
         // Ends are forgotten by each node in its own time; and of those who meet past the horizon some may know one that
         // others have forgotten. The next pass brings what lives to all.
-        if run.history(|history| history.session(&id).outlived_horizon) {
+        let horizon = run.scenario().horizon;
+        let (outlived, told_at) = run.history(|history| {
+            let session = history.session(&id);
+            (session.outlived_horizon, session.told_at)
+        });
+        // Both sides of a cut may have ended it: who has forgotten the one end takes the other, and who has not, not.
+        let is_old = told_at.is_some_and(|at| at + horizon < run.elapsed());
+        if outlived || is_old && copies.iter().all(|(_, copy)| copy.end.is_some()) {
             continue;
         }
         if !ended && at_home.len() < run.scenario().holders(nodes.len()) {

@@ -457,7 +457,7 @@ fn an_access_that_one_holder_knows_of_is_enough() {
     world.put(2, id);
     let record = world.member(2).table.read(&id, |record| record.cloned());
     world.member(3).table.with(&id, |slot| *slot = record);
-    world.now.mono = world.now.mono + IDLE;
+    world.now.mono += IDLE;
     world.touch(3, id);
     assert_eq!(world.look_up(1, id), (FOUND, [2, 3].into(), Duration::ZERO), "for a visitor");
     assert_eq!(world.look_up(2, id), (FOUND, [3].into(), Duration::ZERO), "for who is behind");
@@ -470,7 +470,7 @@ fn that_nobody_has_used_a_session_takes_the_word_of_every_holder() {
     world.put(2, id);
     let record = world.member(2).table.read(&id, |record| record.cloned());
     world.member(3).table.with(&id, |slot| *slot = record);
-    world.now.mono = world.now.mono + IDLE;
+    world.now.mono += IDLE;
     assert_eq!(world.look_up(2, id), (Verdict::Absent, [3].into(), Duration::ZERO));
     world.member(3).silent = true;
     assert_eq!(world.look_up(2, id).0, Verdict::Undecided { answered: 0, asked: 1 });
