@@ -49,6 +49,10 @@ pub(super) async fn measure(bench: &Bench, results: &mut Results) -> Result<(), 
     }
     let two = results.by_round("light p50", [TCP_TWO, TCP], |[two, one]| two / one);
     results.floor("P4", "median of a bare round trip to two others at once", two, "round trips to one");
+    let systems = [&*names[2], &names[0], TCP_TWO];
+    let beside = results.by_round("light p50", systems, |[all, none, two]| (all - none) / two);
+    let what = "median of a write that waits for all, less that of one that does not, beside that";
+    results.floor("P4", what, beside, "bare round trips to two others at once");
     Ok(())
 }
 
