@@ -62,7 +62,7 @@ in_both_modes! {
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
     who_founded_and_whom_it_told_miss_others_for_the_horizon
     who_is_back_under_its_name_is_missed_by_nobody
-    whom_a_member_hears_is_missed_until_he_is_linked
+    whom_a_member_hears_is_missed_until_it_is_linked
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -653,7 +653,7 @@ fn who_is_back_under_its_name_is_missed_by_nobody(mode: Mode) {
 }
 
 /// Two that never met, and a third that has both: what ends on one side is not told on the other.
-fn whom_a_member_hears_is_missed_until_he_is_linked(mode: Mode) {
+fn whom_a_member_hears_is_missed_until_it_is_linked(mode: Mode) {
     let mut world = World::cluster(mode, 2);
     let far = world.start("n3", 4_003, 30);
     world.cut(0, far);

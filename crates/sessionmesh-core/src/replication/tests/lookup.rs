@@ -99,6 +99,15 @@ impl World {
         self.member(number).table.with(&id, |slot| *slot = Some(record));
     }
 
+    /// A session that was made so long ago that it is over, unless somebody has used it since.
+    fn put_long_ago(&mut self, numbers: [u64; 2], id: SessionId) {
+        let [maker, other] = numbers;
+        self.put(maker, id);
+        let record = self.member(maker).table.read(&id, |record| record.cloned());
+        self.member(other).table.with(&id, |slot| *slot = record);
+        self.now.mono += IDLE;
+    }
+
     /// The session is used, and only this node hears of it.
     fn touch(&mut self, number: u64, id: SessionId) {
         let (now, clock) = (self.now.mono, &self.clock);
@@ -454,10 +463,7 @@ fn a_joining_member_that_may_be_ready_by_now_is_asked_before_anything_is_denied(
 fn an_access_that_one_holder_knows_of_is_enough() {
     let mut world = World::new();
     let id = session(&ALL, [2, 3]);
-    world.put(2, id);
-    let record = world.member(2).table.read(&id, |record| record.cloned());
-    world.member(3).table.with(&id, |slot| *slot = record);
-    world.now.mono += IDLE;
+    world.put_long_ago([2, 3], id);
     world.touch(3, id);
     assert_eq!(world.look_up(1, id), (FOUND, [2, 3].into(), Duration::ZERO), "for a visitor");
     assert_eq!(world.look_up(2, id), (FOUND, [3].into(), Duration::ZERO), "for who is behind");
@@ -467,10 +473,7 @@ fn an_access_that_one_holder_knows_of_is_enough() {
 fn that_nobody_has_used_a_session_takes_the_word_of_every_holder() {
     let mut world = World::new();
     let id = session(&ALL, [2, 3]);
-    world.put(2, id);
-    let record = world.member(2).table.read(&id, |record| record.cloned());
-    world.member(3).table.with(&id, |slot| *slot = record);
-    world.now.mono += IDLE;
+    world.put_long_ago([2, 3], id);
     assert_eq!(world.look_up(2, id), (Verdict::Absent, [3].into(), Duration::ZERO));
     world.member(3).silent = true;
     assert_eq!(world.look_up(2, id).0, Verdict::Undecided { answered: 0, asked: 1 });
