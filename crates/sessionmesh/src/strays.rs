@@ -72,7 +72,8 @@ impl Mesh {
         }
     }
 
-    /// Ends that this node handed on to members that are lost, all of them: who holds the session now may not know.
+    /// Of ends that this node handed on to members that are lost, all of them, and of sessions that have just become
+    /// whole here: who holds them now may not know.
     pub(crate) fn tell_again(&self, ids: &[SessionId]) {
         for id in ids {
             self.table.with(id, |slot| {

@@ -346,6 +346,8 @@ impl Link<'_> {
         let whole = mesh.table.read(&id, |record| record.is_some_and(|record| !record.is_partial()));
         if whole {
             self.inbox.completed(&id);
+            // While it was only part no pass took it for a stray; others may hold the session by now.
+            mesh.tell_again(&[id]);
         }
     }
 
