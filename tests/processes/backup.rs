@@ -24,7 +24,8 @@ async fn bytes_sent(cluster: &Processes) -> u64 {
 /// Bytes per write, on a node that holds the session, and on one that does not.
 async fn cost(mode: &str, nodes: usize) -> (f64, Option<f64>) {
     const WRITES: usize = 400;
-    let cluster = processes(mode).start(nodes).await;
+    // Each write is acknowledged on its own: otherwise it is a matter of pace how many share an acknowledgement.
+    let cluster = processes(mode).with("--ack=one").start(nodes).await;
     cluster.settled().await;
     let maker = &cluster.nodes[0];
     let mut browser = Browser::new();
@@ -58,9 +59,7 @@ async fn a_write_costs_the_same_in_any_cluster() {
     }
     let (least, most) =
         holder_costs.iter().fold((f64::MAX, 0f64), |(least, most), cost| (least.min(*cost), most.max(*cost)));
-    // How many acknowledgements travel alone is a matter of pace, and each is a quarter of a write: 128 to 150 bytes were
-    // seen in one run on a busy machine. In all-peers it would be seven times as much.
-    assert!(most / least < 1.4, "{holder_costs:?}");
+    assert!(most / least < 1.15, "{holder_costs:?}");
 }
 
 /// Sessions made in turn on all nodes, with the names of their holders.
