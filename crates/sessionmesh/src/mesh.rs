@@ -9,7 +9,7 @@ use sessionmesh_core::membership::{Identity, Node};
 use sessionmesh_core::placement::View;
 use sessionmesh_core::replication::Table;
 use sessionmesh_core::replication::commit::{self, Origin};
-use sessionmesh_core::session::{End, Record};
+use sessionmesh_core::session::{End, EndCause, Record};
 use sessionmesh_core::{BootId, Event, HybridClock, Instant, Now, SessionId, mutated};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
@@ -298,7 +298,9 @@ impl Mesh {
     /// A session has ended here. Its first holder tells the application. Or has not, if it has been used here since.
     pub(crate) fn ended(&self, id: SessionId, end: End) {
         let (idle, now) = (self.config.idle, host::mono());
-        if self.table.read(&id, |record| record.is_some_and(|record| record.is_disproved(idle, now))) {
+        let is_disproved =
+            |record: Option<&Record>| record.is_some_and(|record| record.is_disproved(idle, now));
+        if end.cause == EndCause::Expired && self.table.read(&id, is_disproved) {
             self.outlive(id);
             return;
         }
