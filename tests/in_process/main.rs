@@ -256,4 +256,10 @@ async fn ends_of_ids_that_nobody_knew_stay_at_home_once_nobody_can_be_beyond_a_c
     }
     assert_eq!((nodes[0].stats().records, nodes[1].stats().records), (10, 0));
     assert_eq!(nodes[0].stats().causes["limit: unknown_ends"], 43);
+    // Nor does a request elsewhere, which would keep it for longer than the node that it is from.
+    for n in [101, 102, 103] {
+        let id = sessionmesh::SessionId::from_bytes([n; 16]);
+        assert!(nodes[1].sessions().load(&id).await.unwrap().is_none());
+    }
+    assert_eq!(nodes[1].stats().records, 0);
 }

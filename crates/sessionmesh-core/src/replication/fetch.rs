@@ -56,9 +56,13 @@ pub fn answer(table: &impl Table, fetch: &Fetch, standing: Standing, now: Now) -
     });
     match update {
         Some(update) => FetchOutcome::Record(Box::new(update)),
-        None if standing == Standing::Settled => FetchOutcome::Absent,
-        None => FetchOutcome::Undecided,
+        None => nothing(standing),
     }
+}
+
+/// The answer of a node that has nothing to say of the session itself.
+pub fn nothing(standing: Standing) -> FetchOutcome {
+    if standing == Standing::Settled { FetchOutcome::Absent } else { FetchOutcome::Undecided }
 }
 
 /// Applies a peer's answer; `None` if it brought nothing, or not what was asked.

@@ -326,6 +326,13 @@ impl Link<'_> {
         if standing == Standing::Stranger && mesh.routes.strays(clean) {
             return FetchOutcome::Undecided;
         }
+        if mesh.unknown_ends().contains_key(&fetch.id) {
+            if fetch.version.is_none() {
+                // Forgotten here soon: whoever kept it would let it meet the session when this node has it again.
+                return fetch::nothing(standing);
+            }
+            mesh.meet_unknown_ends([fetch.id]);
+        }
         if fetch.access && matches!(standing, Standing::Holder | Standing::Settled) {
             mesh.touch_if_due(&fetch.id);
         }
