@@ -315,8 +315,11 @@ impl Node {
         if let Some(address) = dialed {
             let duplicate =
                 refusal.as_ref().is_some_and(|refusal| refusal.reason == RefusalReason::Duplicate);
-            let again = now + self.config.redial;
-            self.dials.ended(address, SeedState::Silent, Some(again).filter(|_| !duplicate));
+            let (seed, again) = match duplicate {
+                true => (SeedState::Met, None),
+                false => (SeedState::Silent, Some(now + self.config.redial)),
+            };
+            self.dials.ended(address, seed, again);
         }
         if let Some(refusal) = refusal {
             let name = candidate.map(|candidate| candidate.hello.name);

@@ -46,8 +46,14 @@ impl Node {
                 *at += late;
             }
             member.pinged_at = member.pinged_at.map(|at| at + late);
-            member.pass = PassState::Due;
-            member.next_pass_at = now;
+            if matches!(member.pass, PassState::Running | PassState::Round) {
+                // It compares what both held before.
+                member.pass = PassState::Running;
+                member.pass_again = true;
+            } else {
+                member.pass = PassState::Due;
+                member.next_pass_at = now;
+            }
         }
         for claim in &mut self.claims {
             claim.until += late;

@@ -81,7 +81,7 @@ impl Lost {
         self.forgotten.remove(&boot);
     }
 
-    /// A member has admitted it: it has emptied itself.
+    /// A member has admitted it: it has emptied itself, or was never beyond a cut from that member.
     pub(super) fn vouched(&mut self, boot: BootId) {
         self.forgotten.remove(&boot);
     }
@@ -217,6 +217,9 @@ impl Node {
     /// Two that serve: the smaller side yields.
     fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
         let is_forgotten = self.has_forgotten(hello) || self.is_forgotten_by(hello);
+        // Linked with the same member: what ended on either side has ended there, and neither side is the smaller.
+        let is_shared = said.side.lowest.is_some() && said.side.lowest == hello.side.lowest;
+        let is_forgotten = is_forgotten && !is_shared;
         let is_new = !self.members.contains_key(&hello.boot);
         let cut_off = is_forgotten || is_new && self.is_beyond(hello, now);
         if !cut_off {
@@ -230,8 +233,10 @@ impl Node {
             "{me} and {name} were cut off from each other for longer than the horizon: {yields}, on the smaller side, \
              starts empty and joins {stays}"
         );
-        // One that did not know its side when it said hello may know it by now: then they say it again.
-        if i_yield && self.side().yields_to(hello.side) {
+        // One that did not know its side when it said hello may know it by now: then they say it again. So do they if it
+        // does not yet, and was awake in the cut: else one that stood still for a moment would yield for a whole side.
+        let knows_soon = self.doubting && self.has_forgotten(hello);
+        if i_yield && self.side().yields_to(hello.side) && !knows_soon {
             self.empty(hello, now);
         }
         Some(detail)
@@ -256,7 +261,13 @@ impl Node {
         let mut ours = members.chain(away.map(|(boot, away)| (*boot, away.incarnation)));
         theirs.any(|(boot, incarnation)| is_among(&self.lost.forgotten, boot, incarnation))
             || ours.any(|(boot, incarnation)| is_among(&hello.forgotten, boot, incarnation))
-            || self.lost.has_forgotten_others(&hello.forgotten)
+            || !self.misses(hello) && self.lost.has_forgotten_others(&hello.forgotten)
+    }
+
+    /// Whether the two were members of one cluster less than a horizon ago, as either counts it.
+    fn misses(&self, hello: &Hello) -> bool {
+        self.lost.away.contains_key(&hello.boot)
+            || hello.absent.iter().any(|absent| absent.boot == self.me.boot)
     }
 
     fn empty(&mut self, met: &Hello, now: Instant) {

@@ -266,6 +266,7 @@ impl Node {
         if boot == self.me.boot || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
             return;
         }
+        self.lost.vouched(boot);
         if !self.lost.heard(boot, now) {
             self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
         }

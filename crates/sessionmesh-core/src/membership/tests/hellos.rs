@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::format;
 
-use super::world::address;
+use super::world::{World, address};
 use super::*;
 use crate::wire::{Hello, PROTOCOL_VERSIONS, Refusal, Side};
 use crate::{BootId, Instant, NodeName};
@@ -103,4 +103,56 @@ fn of_two_sides_of_a_long_cut_only_one_starts_empty_though_the_other_stood_still
         assert!(refusal(node, theirs.clone(), true, Said::from(own)).is_some());
     }
     assert_eq!((lower.state(), higher.state()), (MemberState::Ready, MemberState::Joining));
+}
+
+/// It was awake in the cut, and knows only for a moment not how large its side is: if it started empty, what the others of its
+/// side did after it would leave that side with nothing.
+#[test]
+fn one_that_counted_a_long_cut_and_stood_still_for_a_moment_does_not_start_empty() {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mode = Mode::AllPeers;
+    let mut world = World::new(mode);
+    for n in 1..=3 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    world.cut(0, 1);
+    world.cut(0, 2);
+    world.run(Duration::from_secs(50));
+    let answer = world.processes[0].node.hello();
+    let now = world.now + Duration::from_secs(1);
+    let node = &mut world.processes[1].node;
+    node.handle_timeout(now);
+    assert!(node.is_doubting());
+    let said = Said::from(&node.hello());
+    let address = answer.address;
+    node.handle_hello(99, answer.clone(), Some(address), said, now);
+    assert_eq!(node.state(), MemberState::Ready, "it says hello again when it knows its side");
+    // One that slept through the cut has counted nothing of it.
+    let slept = &mut founder(30, mode);
+    let answer = Hello { forgotten: [(slept.me().boot, 0)].into(), ..answer };
+    let third = joiner(40, mode);
+    let hello = Said::from(&slept.hello());
+    assert_eq!(refusal(slept, third.hello(), true, hello), None);
+    slept.handle_link_up(1, NOW);
+    slept.handle_timeout(NOW + Duration::from_secs(60));
+    assert!(slept.is_doubting());
+    let said = Said::from(&slept.hello());
+    assert!(refusal(slept, answer, true, said).is_some());
+    assert_eq!(slept.state(), MemberState::Joining);
+}
+
+/// Its process is there: this node has a link with it under another address.
+#[test]
+fn a_seed_that_refuses_a_second_link_keeps_nobody_from_founding() {
+    let mut node = joiner(20, Mode::AllPeers);
+    let (seed, start) = (address(4_900), Instant::ZERO + Duration::from_millis(1));
+    node.handle_seeds(&[seed], &[], start);
+    let dials = core::iter::from_fn(|| node.poll_action());
+    assert!(
+        dials.into_iter().any(|action| matches!(action, Action::Dial { address, .. } if address == seed))
+    );
+    let refusal = Refusal { reason: RefusalReason::Duplicate, detail: "a link already".into() };
+    node.handle_link_closed(7, Some(seed), Some(refusal), start);
+    assert_eq!(node.unready_reason(NOW), None);
 }

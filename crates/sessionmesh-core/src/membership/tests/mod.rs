@@ -55,6 +55,9 @@ in_both_modes! {
     who_started_beside_one_that_was_forgotten_does_not_bring_its_sessions_back
     one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut
     two_who_have_forgotten_others_and_share_a_member_come_together
+    two_who_have_forgotten_others_and_were_cut_off_for_a_moment_keep_what_they_have
+    two_who_share_a_member_that_one_of_them_does_not_hear_come_together
+    a_pass_from_before_a_pause_ends_no_doubt
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     one_that_slept_past_the_horizon_while_it_joined_starts_empty
     one_that_has_said_goodbye_dials_nobody
@@ -758,6 +761,85 @@ fn two_who_have_forgotten_others_and_share_a_member_come_together(mode: Mode) {
             world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
         assert!(!emptied);
     }
+}
+
+/// As above, and nobody is left whom they share.
+fn two_who_have_forgotten_others_and_were_cut_off_for_a_moment_keep_what_they_have(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=2 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    for (n, friend) in [(3u16, 0), (4, 1)] {
+        let lost = usize::from(n) - 1;
+        (0..lost).filter(|index| *index != friend).for_each(|index| world.cut(index, lost));
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+        world.run(Duration::from_secs(4));
+        assert!(world.members(friend).contains(&format!("n{n}")));
+        world.kill(lost);
+    }
+    world.run(Duration::from_secs(40));
+    world.cut(0, 1);
+    world.run(Duration::from_secs(8));
+    assert!((0..2).all(|index| world.members(index).is_empty()));
+    world.cut.remove(&(0, 1));
+    world.run(Duration::from_secs(8));
+    for index in 0..2 {
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 1));
+        let emptied =
+            world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
+        assert!(!emptied, "n{} was cut off for 8 s, not for the horizon", index + 1);
+    }
+}
+
+/// One does not hear that the third still has the other, and forgets it; neither side is the smaller.
+fn two_who_share_a_member_that_one_of_them_does_not_hear_come_together(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
+    for (shared, one, two) in [(0, 1, 2), (2, 0, 1), (2, 1, 0), (1, 0, 2), (1, 2, 0)] {
+        let mut world = World::new(mode);
+        for n in 1..=3 {
+            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+        }
+        world.run(Duration::from_secs(4));
+        world.deaf.insert((shared, one));
+        world.cut(one, two);
+        world.run(Duration::from_secs(50));
+        let names = |index: usize| vec![format!("n{}", index + 1)];
+        assert_eq!((world.members(one), world.members(two)), (names(shared), names(shared)));
+        world.deaf.clear();
+        world.cut.clear();
+        world.run(Duration::from_secs(10));
+        for index in 0..3 {
+            assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+            let emptied =
+                world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }));
+            assert!(!emptied, "n{}: what all have had is lost to nobody", index + 1);
+        }
+    }
+}
+
+/// It compared what both held before: what was written while this node stood still is not in it.
+fn a_pass_from_before_a_pause_ends_no_doubt(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
+    world.passes_hang = true;
+    let boot = world.processes[1].node.me().boot;
+    let now = world.now;
+    let node = &mut world.processes[0].node;
+    node.handle_pass_due(boot, now);
+    let done = PassDone { role: PassRole::Driver, view: node.view().serial(), agreed: true };
+    let started = |node: &mut Node| {
+        core::iter::from_fn(|| node.poll_action()).any(|action| matches!(action, Action::StartPass { .. }))
+    };
+    assert!(started(node));
+    let woken = now + Duration::from_secs(60);
+    node.handle_timeout(woken);
+    assert!(node.is_doubting());
+    node.handle_pass_done(boot, done, woken);
+    assert!(node.is_doubting(), "it was under way before the pause");
+    assert!(started(node), "there is another");
+    node.handle_pass_done(boot, done, woken);
+    assert!(!node.is_doubting());
 }
 
 /// Whoever starts within a cut inherits who is missed; and if nobody is left on either side of those who were cut
