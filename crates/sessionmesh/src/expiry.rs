@@ -55,8 +55,10 @@ impl Proposed {
             };
             if is_over {
                 wait.abandon();
-                if let Some(end) = end {
-                    mesh.ended(*id, end);
+                match end {
+                    Some(end) if end.cause == EndCause::Expired => mesh.end_is_agreed(*id, end),
+                    Some(end) => mesh.ended(*id, end),
+                    None => {}
                 }
             }
             !is_over
@@ -226,7 +228,14 @@ fn act(mesh: &Mesh, mut found: Found, proposed: &mut Proposed, forget_before: u6
     }
     proposed.announce(mesh);
     for id in found.unannounced {
-        if !proposed.0.contains_key(&id) {
+        if proposed.0.contains_key(&id) {
+            continue;
+        }
+        // What another node made, and proposed to others than would be asked now.
+        let wait = AckWait::proposal(id);
+        if commit::propose(&mesh.table, &mesh.routes.streams(Some(wait.clone()), mono), id) {
+            proposed.add(id, wait);
+        } else {
             mesh.announce(id);
         }
     }

@@ -286,28 +286,47 @@ impl Mesh {
     }
 
     /// A session is to end by idleness, says another holder, and has been used here since: what it was to be told of
-    /// that is late, or was not due, or this node stood still.
-    pub(crate) fn outlive(&self, id: SessionId) {
-        let now = host::now();
+    /// that is late, or was not due, or this node stood still. `now`: when that was found.
+    pub(crate) fn outlive(&self, id: SessionId, now: Now) {
         let streams = self.routes.streams(None, now.mono);
-        if !commit::outlive(&self.table, &streams, self.origin_at(now), id, self.config.idle) {
-            self.touch(&id);
+        if commit::outlive(&self.table, &streams, self.origin_at(now), id, self.config.idle) {
+            count(&self.counters.touches);
         }
     }
 
-    /// A session has ended here. Its first holder tells the application. Or has not, if it has been used here since.
+    /// A session has ended here. Of a logout its first holder tells the application; of an end by idleness only when all
+    /// have agreed to it.
     pub(crate) fn ended(&self, id: SessionId, end: End) {
-        let (idle, now) = (self.config.idle, host::mono());
+        if end.cause == EndCause::Destroyed {
+            self.announce_as_first(id, end);
+        } else {
+            self.outlives(id);
+        }
+    }
+
+    /// All other holders agree that a session has ended by idleness.
+    pub(crate) fn end_is_agreed(&self, id: SessionId, end: End) {
+        if !self.outlives(id) {
+            self.announce_as_first(id, end);
+        }
+    }
+
+    /// Whether a session has been used here since its end by idleness: then the others are told.
+    fn outlives(&self, id: SessionId) -> bool {
+        let (idle, now) = (self.config.idle, host::now());
         let is_disproved =
-            |record: Option<&Record>| record.is_some_and(|record| record.is_disproved(idle, now));
-        if end.cause == EndCause::Expired && self.table.read(&id, is_disproved) {
-            self.outlive(id);
-            return;
+            |record: Option<&Record>| record.is_some_and(|record| record.is_disproved(idle, now.mono));
+        let outlives = self.table.read(&id, is_disproved);
+        if outlives {
+            self.outlive(id, now);
         }
-        if end.announced || !self.routes.current().view.am_first(&id) {
-            return;
+        outlives
+    }
+
+    fn announce_as_first(&self, id: SessionId, end: End) {
+        if !end.announced && self.routes.current().view.am_first(&id) {
+            self.announce(id);
         }
-        self.announce(id);
     }
 
     /// Tells the application of an end, unless somebody has.

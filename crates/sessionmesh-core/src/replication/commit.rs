@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::table::Table;
-use crate::session::{Change, ChangeError, Delta, End, Record, SessionLimits, Token};
+use crate::session::{Change, ChangeError, Delta, End, EndCause, Record, SessionLimits, Token};
 use crate::wire::Frame;
 use crate::{BootId, Hlc, HybridClock, Now, SessionId, Stamp};
 
@@ -98,7 +98,8 @@ pub fn touch(
     })
 }
 
-/// Tells other holders of an access here that the end by idleness that came did not know of; whether there was one.
+/// Tells other holders of the last access here, which the end by idleness that came did not know of; whether the session
+/// lives on.
 pub fn outlive(
     table: &impl Table,
     streams: &impl Streams,
@@ -107,8 +108,12 @@ pub fn outlive(
     idle: Duration,
 ) -> bool {
     table.with(&id, |slot| {
-        let delta = Record::outlive(slot, id, idle, origin.now.mono, |floor| origin.tick(floor));
-        delta.map(|delta| send(streams, slot, delta)).is_some()
+        let update = Record::outlive(slot, id, idle, origin.now.mono, |floor| origin.tick(floor));
+        let lives = update.is_some();
+        if let Some(update) = update {
+            streams.send(&id, &Frame::Record(update).encode());
+        }
+        lives
     })
 }
 
@@ -146,6 +151,19 @@ pub fn expire(
         let end = Record::expire(slot)?;
         streams.send(&id, &Frame::Ended(id, end).encode());
         Some(end)
+    })
+}
+
+/// Asks the other holders whether they agree to an end by idleness that is known here; whether there is one that has
+/// not been announced.
+pub fn propose(table: &impl Table, streams: &impl Streams, id: SessionId) -> bool {
+    table.with(&id, |slot| {
+        let end = slot.as_ref().and_then(Record::end);
+        let proposed = end.filter(|end| end.cause == EndCause::Expired && !end.announced);
+        if let Some(end) = proposed {
+            streams.send(&id, &Frame::Ended(id, end).encode());
+        }
+        proposed.is_some()
     })
 }
 

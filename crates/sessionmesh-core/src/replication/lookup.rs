@@ -237,6 +237,7 @@ impl LookUp {
         let doubted = matches!(outcome, Some(FetchOutcome::Doubted));
         let undecided = doubted || matches!(outcome, Some(FetchOutcome::Undecided));
         let record = matches!(outcome, Some(FetchOutcome::Record(_)));
+        let ended = matches!(&outcome, Some(FetchOutcome::Record(record)) if record.is_end());
         let answered = outcome.is_some();
         let applied = outcome.and_then(|outcome| fetch::apply(table, clock, self.id, outcome, now));
         match &mut self.stage {
@@ -253,7 +254,8 @@ impl LookUp {
                     Here::Ended if record => Some(Verdict::Absent),
                     _ => None,
                 };
-                let told = answered && !undecided && (!record || here != Here::Unknown);
+                // Of an end nothing can be missing, though the part of a session that is here may be newer.
+                let told = answered && !undecided && (!record || ended || here != Here::Unknown);
                 holders.decided += usize::from(counts && told);
                 if let Some(verdict) = verdict {
                     self.stage = Stage::Done(verdict);

@@ -51,9 +51,12 @@ impl End {
             (EndCause::Destroyed, EndCause::Expired) => self,
             (EndCause::Expired, EndCause::Destroyed) => other,
         };
-        // An announcement outlives a merge with another end of the same session, a logout of one that had
-        // expired too: nobody is told twice that a session is over.
-        end.announced = self.announced || other.announced;
+        // Nobody is told twice that a session is over, also if it had expired before the logout. But one that was used
+        // again after an end by idleness ends anew.
+        let is_other_idle_end = self.cause == other.cause && self.cause == EndCause::Expired;
+        if !is_other_idle_end || self.stamp == other.stamp {
+            end.announced = self.announced || other.announced;
+        }
         end
     }
 }

@@ -174,15 +174,23 @@ fn an_access_that_was_not_told_disproves_an_idle_end() {
     let tick = |floor| Stamp { hlc: clock.tick(1, floor), origin: stamp(1, 3).origin };
     let made = deltas(1, &[(0, Some(1))]);
     let mut slot = apply_all(&made);
-    assert_eq!(Record::outlive(&mut slot, ID, IDLE, NOW, tick), None, "there is no end");
     let mut elsewhere = slot.clone();
     let end = Record::expire(&mut elsewhere).unwrap();
     assert_eq!(Record::apply_end(&mut slot, end).ended, Some(end));
     assert_eq!(Record::outlive(&mut slot, ID, Duration::ZERO, NOW, tick), None);
-    let access = Record::outlive(&mut slot, ID, IDLE, NOW, tick).unwrap();
+    // The access was a while ago: it is told as old as it is, and puts the end off by no more than any other.
+    let last = slot.as_ref().and_then(Record::live).map_or(NOW, |state| state.touch().last_access);
+    let later = last + IDLE / 2;
+    let access = Record::outlive(&mut slot, ID, IDLE, later, tick).unwrap();
     assert!(slot.as_ref().and_then(Record::live).is_some());
-    assert!(Record::apply(&mut elsewhere, &access, NOW).created);
+    assert!(Record::apply_update(&mut elsewhere, access.difference, later).created);
     assert_eq!(digest(&slot), digest(&elsewhere));
+    for record in [&slot, &elsewhere] {
+        assert_eq!(
+            record.as_ref().and_then(Record::live).map(|state| state.ends_at(IDLE)),
+            Some(last + IDLE)
+        );
+    }
 
     Record::destroy(&mut slot, false, tick).unwrap();
     assert_eq!(Record::outlive(&mut slot, ID, IDLE, NOW, tick), None, "a logout stands");
@@ -201,6 +209,22 @@ fn who_has_been_told_that_it_expired_is_not_told_of_a_logout() {
     let logout = Record::destroy(&mut other, false, tick).unwrap();
     assert_eq!(Record::apply_end(&mut first, logout).ended, None);
     assert_eq!(first.as_mut().and_then(Record::announce), None);
+}
+
+#[test]
+fn a_session_that_was_used_after_an_announced_end_ends_anew() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let mut slot = apply_all(&made[..1]);
+    let first = Record::expire(&mut slot).and_then(|_| slot.as_mut().and_then(Record::announce)).unwrap();
+    assert!(Record::apply(&mut slot, &made[1], NOW).created);
+    let second = Record::expire(&mut slot).unwrap();
+    assert!(second.stamp > first.stamp);
+    let end = slot.as_ref().and_then(Record::end).unwrap();
+    assert!(!end.is_agreed(), "nobody has been asked about this one");
+    assert!(slot.as_mut().and_then(Record::announce).is_some(), "nor told of it");
+    for merged in [end.merge(first), first.merge(end)] {
+        assert_eq!(merged, end);
+    }
 }
 
 #[test]

@@ -170,19 +170,24 @@ impl Record {
         }
     }
 
-    /// The delta of an access here that an end by idleness did not know of: the session lives on. `None` if the session
-    /// [is not disproved](Record::is_disproved) to have ended.
+    /// Stamps the last access here anew, which an end by idleness did not know of: the session lives on, and no longer
+    /// than after any other access. Gives back the update for those who lack it; `None` if the session has ended here,
+    /// too, and [is not disproved](Record::is_disproved) to have.
     pub fn outlive(
         slot: &mut Option<Self>,
         id: SessionId,
         idle: Duration,
         now: Instant,
         tick: impl FnOnce(Hlc) -> Stamp,
-    ) -> Option<Delta> {
-        match slot.as_mut().filter(|record| record.is_disproved(idle, now)) {
-            Some(Self::Held(state)) => Some(state.touched(id, now, tick)),
-            _ => None,
-        }
+    ) -> Option<RecordUpdate> {
+        let lives = |record: &&mut Self| record.live().is_some() || record.is_disproved(idle, now);
+        let record = slot.as_mut().filter(lives)?;
+        let Self::Held(state) = &mut *record else { return None };
+        let known = state.version.clone();
+        let stamp = tick(state.newest());
+        state.merge_touch(TouchUpdate { stamp, age: now - state.touch.last_access }, now);
+        state.version.advance(stamp.origin, stamp.hlc);
+        record.update(id, Some(&known), now)
     }
 
     /// Destroys the session here, for good.

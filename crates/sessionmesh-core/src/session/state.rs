@@ -61,6 +61,14 @@ impl SessionState {
         &self.version
     }
 
+    /// Whether whoever has this version has all of the state, also what came past a gap in the own one.
+    pub fn is_contained_in(&self, version: &Version) -> bool {
+        version.covers(&self.version)
+            && version.contains(self.touch.stamp)
+            && version.contains(self.limits.stamp)
+            && self.attributes.iter().all(|attribute| version.contains(attribute.stamp))
+    }
+
     /// See [`Record::prefetch`](super::Record::prefetch).
     pub(super) fn prefetch(&self) -> u64 {
         // Of each line of the cache that the state lies in.

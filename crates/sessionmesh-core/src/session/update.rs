@@ -81,6 +81,11 @@ pub struct TouchUpdate {
 }
 
 impl RecordUpdate {
+    /// Whether it tells of an end, and nothing else.
+    pub fn is_end(&self) -> bool {
+        matches!(self.difference, Difference::Ended(_))
+    }
+
     /// The newest stamp in it, for the receiver's clock.
     pub fn newest(&self) -> Hlc {
         match &self.difference {

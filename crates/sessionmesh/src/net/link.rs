@@ -257,7 +257,7 @@ impl Link<'_> {
             mesh.meet_unknown_ends([id]);
         }
         if received.outlived {
-            mesh.outlive(id);
+            mesh.outlive(id, now);
         }
         if let Some(end) = received.ended {
             mesh.ended(id, end);

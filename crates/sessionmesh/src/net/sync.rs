@@ -10,7 +10,7 @@ use sessionmesh_core::placement::{Mode, Share, View};
 use sessionmesh_core::replication::pass::{Entry, Listed, PartSum, PassDriver, PassResponder, Summary};
 use sessionmesh_core::session::Record;
 use sessionmesh_core::wire::{Frame, PassReply, PassRequest, PassStep, PeerMisbehaved, ReplyStep};
-use sessionmesh_core::{BootId, Instant, SessionId};
+use sessionmesh_core::{BootId, Now, SessionId};
 use tokio::sync::mpsc;
 
 use crate::control::Input;
@@ -97,12 +97,12 @@ struct Arrivals<'a> {
     unknown_ends: RefCell<Vec<SessionId>>,
     /// That have been used here since they are to have ended by idleness.
     outlived: RefCell<Vec<SessionId>>,
-    now: Instant,
+    now: Now,
 }
 
 impl<'a> Arrivals<'a> {
     fn new(mesh: &'a Mesh) -> Self {
-        Self { mesh, unknown_ends: RefCell::default(), outlived: RefCell::default(), now: host::mono() }
+        Self { mesh, unknown_ends: RefCell::default(), outlived: RefCell::default(), now: host::now() }
     }
 
     /// Under the session's lock.
@@ -112,14 +112,14 @@ impl<'a> Arrivals<'a> {
         if self.mesh.unknown_ends().contains_key(id) {
             self.unknown_ends.borrow_mut().push(*id);
         }
-        if here.is_disproved(self.mesh.config.idle, self.now) {
+        if here.is_disproved(self.mesh.config.idle, self.now.mono) {
             self.outlived.borrow_mut().push(*id);
         }
     }
 
     fn finish(self) {
         for id in self.outlived.into_inner() {
-            self.mesh.outlive(id);
+            self.mesh.outlive(id, self.now);
         }
         self.mesh.meet_unknown_ends(self.unknown_ends.into_inner());
     }

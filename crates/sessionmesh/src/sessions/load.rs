@@ -80,7 +80,12 @@ impl Mesh {
                 let ends_at = state.ends_at(self.config.idle);
                 let tell = match state.idle_end() {
                     _ if state.is_past_deadline(now) => return (Local::Ended, Tell::Nothing),
-                    Some(_) if now < ends_at => Tell::Outlived,
+                    Some(_) if now < ends_at => {
+                        if access {
+                            state.access(now, self.config.touch_interval());
+                        }
+                        Tell::Outlived
+                    }
                     Some(end) if end.is_agreed() => return (Local::Ended, Tell::Nothing),
                     Some(_) => return (overdue(), Tell::Nothing),
                     None if self.is_overdue(ends_at, now) => return (overdue(), Tell::Nothing),
@@ -93,7 +98,7 @@ impl Mesh {
         match tell {
             Tell::Nothing => {}
             Tell::Access => self.touch(id),
-            Tell::Outlived => self.outlive(*id),
+            Tell::Outlived => self.outlive(*id, host::now()),
         }
         local
     }

@@ -107,7 +107,9 @@ impl Mesh {
     /// A copy came here by a look-up: if it does not belong here, it goes again. `fresh`: all of it is
     /// from a holder.
     pub(super) fn note_visit(&self, id: &SessionId, routes: &RouteTable, fresh: bool) {
-        if routes.view.mode() != Mode::AllPeers && !routes.view.i_hold(id) {
+        // The members may have changed since it was asked for.
+        let view = &self.routes.current().view;
+        if view.mode() != Mode::AllPeers && !view.i_hold(id) {
             let now = host::mono();
             self.routes.strays(|strays| strays.visited(*id, &routes.view, fresh, now));
         }

@@ -264,7 +264,7 @@ impl PassDriver {
                     }
                     let lacks = |record: &Record| match (record, &want.version) {
                         (Record::Held(state), Some(theirs)) => {
-                            state.idle_end().is_some() || !theirs.covers(state.version())
+                            state.idle_end().is_some() || !state.is_contained_in(theirs)
                         }
                         _ => true,
                     };

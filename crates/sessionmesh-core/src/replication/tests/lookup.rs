@@ -432,6 +432,31 @@ fn differences_to_a_copy_that_is_gone_are_no_denial() {
     assert!(!matches!(next, LookUpStep::Done(_)), "{next:?}");
 }
 
+/// Whoever sent the part is dead, and an end by idleness is all that the other holder knows.
+#[test]
+fn part_of_a_session_that_has_ended_for_all_others_is_no_session() {
+    let mut world = World::new();
+    let id = session(&ALL, [2, 3]);
+    world.put(3, id);
+    let tick = Stamp { hlc: world.clock.tick(1_000, crate::Hlc::ZERO), origin: boot(9) };
+    let (now, limits) =
+        (world.now.mono, SessionLimits { name_bytes: 10, attributes: 10, session_bytes: 100 });
+    let mut beyond = world.member(3).table.read(&id, |record| record.cloned());
+    let change = Change { attributes: [("k".into(), Some("v".into()))].into(), limits: None };
+    let delta = Record::change(&mut beyond, id, change, &limits, now, |_| tick).unwrap().unwrap();
+    world.member(3).table.with(&id, |slot| {
+        let _ = Record::expire(slot);
+        slot.as_mut().unwrap().compact();
+    });
+    let ended = world.member(3).table.read(&id, |record| record.cloned());
+    world.member(2).table.with(&id, |slot| {
+        *slot = ended;
+        assert_eq!(Record::apply(slot, &delta, now).want, Some(None));
+    });
+    assert_eq!(world.look_up(2, id).0, Verdict::Absent, "on the holder that has the part");
+    assert_eq!(world.look_up(1, id).0, Verdict::Absent, "for a visitor");
+}
+
 /// Two join at once, and are ready before a third node has heard of it.
 #[test]
 fn a_joining_member_that_may_be_ready_by_now_is_asked_before_anything_is_denied() {

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use super::mesh::{Mesh, Node, id};
 use crate::placement::{Mode, Seat, View};
 use crate::replication::{Strays, Table};
-use crate::session::Record;
-use crate::{BootId, Instant, NodeName, SessionId};
+use crate::session::{Change, Record, SessionLimits};
+use crate::{BootId, Hlc, HybridClock, Instant, NodeName, SessionId, Stamp};
 
 fn seats(ready: &[u64]) -> Vec<Seat> {
     let seat = |number: &u64| {
@@ -144,6 +144,34 @@ fn what_is_newer_on_a_stray_reaches_the_holders_and_what_is_newer_there_stays() 
     }
 }
 
+/// It is applied and acknowledged, and the version does not say so.
+#[test]
+fn what_a_stray_has_past_a_gap_reaches_the_holders() {
+    let mut world = World::new(3);
+    let stray = (0..).map(id).find(|id| world.holders(*id) == [2, 3]).unwrap();
+    world.mesh.0[0].create(stray);
+    let node = |index: usize| &world.mesh.0[index].table;
+    let mut elsewhere = node(0).read(&stray, |record| record.cloned());
+    for holder in [1, 2] {
+        node(holder).with(&stray, |slot| *slot = elsewhere.clone());
+    }
+    let limits = SessionLimits { name_bytes: 10, attributes: 10, session_bytes: 100 };
+    let dead = BootId::new(9).unwrap();
+    let mut write = |name: &str, ms: u64| {
+        let stamp = Stamp { hlc: HybridClock::new().tick(ms, Hlc::ZERO), origin: dead };
+        let change = Change { attributes: [(name.into(), Some("v".into()))].into(), limits: None };
+        Record::change(&mut elsewhere, stray, change, &limits, Instant::ZERO, |_| stamp).unwrap().unwrap()
+    };
+    let (_, kept) = (write("lost", 1_000_000), write("kept", 2_000_000));
+    node(0).with(&stray, |slot| assert!(Record::apply(slot, &kept, Instant::ZERO).held));
+    world.pass(0, 1);
+    world.pass(0, 2);
+    assert_eq!(world.copies(stray), [2, 3]);
+    for holder in [1, 2] {
+        assert!(world.mesh.0[holder].get(stray, "kept").is_some(), "n{}", holder + 1);
+    }
+}
+
 /// Another holder may have forgotten the end by the time that it is offered the stray.
 #[test]
 fn a_stray_that_is_over_hears_of_it_in_the_first_pass_with_one_who_knows() {
@@ -155,7 +183,7 @@ fn a_stray_that_is_over_hears_of_it_in_the_first_pass_with_one_who_knows() {
         let holder = &world.mesh.0[1];
         holder.table.with(&stray, |slot| {
             *slot = record;
-            let stamp = crate::Stamp { hlc: holder.clock.tick(2, crate::Hlc::ZERO), origin: holder.boot };
+            let stamp = Stamp { hlc: holder.clock.tick(2, Hlc::ZERO), origin: holder.boot };
             let _ = Record::destroy(slot, true, |_| stamp);
         });
         world.pass(driver, responder);
