@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessionmesh::simulation::HostId;
-use sessionmesh::{AckLevel, BootId, Cluster, CommitError, Committed, Loaded, SessionId};
+use sessionmesh::{AckLevel, Cluster, CommitError, Committed, Loaded, SessionId};
 
 use crate::cluster::{Node, Run};
 use crate::history::{OpId, Outcome, Seen, Stamp, Write, op_of, value};
-use crate::invariants::{denial, durability, monotonic, provenance, resurrection};
+use crate::invariants::denial::{self, Witnesses};
+use crate::invariants::{durability, monotonic, provenance, resurrection};
 use crate::scenario::level;
 
 /// A user gives up after this long.
@@ -93,7 +94,7 @@ struct Tab {
     /// When the last request began: from then on its session was in use, whatever its answer waited for.
     asked_at: Cell<Duration>,
     /// Who had its session then.
-    witnesses: RefCell<Vec<BootId>>,
+    witnesses: RefCell<Witnesses>,
 }
 
 /// What became of a request.

@@ -1,13 +1,21 @@
 //! A session is not denied while a member that is connected, and sees the same members, has it.
 
-use sessionmesh::simulation::Copy;
+use sessionmesh::simulation::{Copy, Inspection};
 use sessionmesh::{BootId, SessionId};
 
 use crate::cluster::{Node, Run};
 
+/// Who would know better.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Witnesses {
+    boots: Vec<BootId>,
+    /// Which of the views of the node that is asked they are members of.
+    view_serial: u64,
+}
+
 /// Members that have a session when a node is asked for it, see the same members and reach it.
-pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
-    let view = node.cluster.inspect().view;
+pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Witnesses {
+    let Inspection { view, view_serial, .. } = node.cluster.inspect();
     let nodes = run.nodes();
     // One who was cut off and is a member still, as others see it, is about to hand on what it has: until they have
     // heard of its view, their holders can't know.
@@ -17,7 +25,7 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
             && other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy))
     };
     if nodes.iter().any(returns) {
-        return Vec::new();
+        return Witnesses { boots: Vec::new(), view_serial };
     }
     // What came through one that joins both sides of a cut, and not to its holders yet: they hear of it in a moment.
     // It may be dead by then.
@@ -39,7 +47,7 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Vec<BootId> {
             && other.cluster.inspect().view == view
             && run.is_connected(node.host, other.host)
     });
-    witnesses.map(|witness| witness.boot).collect()
+    Witnesses { boots: witnesses.map(|witness| witness.boot).collect(), view_serial }
 }
 
 fn is_live(copy: &Copy) -> bool {
@@ -47,7 +55,7 @@ fn is_live(copy: &Copy) -> bool {
 }
 
 /// A node has denied a session; `before`: who had it when it was asked.
-pub(crate) fn check(run: &Run, node: &Node, id: &SessionId, before: &[BootId]) {
+pub(crate) fn check(run: &Run, node: &Node, id: &SessionId, before: &Witnesses) {
     let now = run.elapsed();
     let known = run.history(|history| {
         let session = history.session(id);
@@ -60,10 +68,11 @@ pub(crate) fn check(run: &Run, node: &Node, id: &SessionId, before: &[BootId]) {
     }
     let nodes = run.nodes();
     let mut has = nodes.iter().filter(|other| other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy)));
-    // In trouble it must have had it all the time.
+    // In trouble it must have had it all the time, and been a member: the node may have been alone for a moment.
     let holder = if run.is_troubled() {
         let after = witnesses(run, node, id);
-        has.find(|other| before.contains(&other.boot) && after.contains(&other.boot))
+        let all_the_time = |boot| before.boots.contains(boot) && after.boots.contains(boot);
+        has.find(|other| before.view_serial == after.view_serial && all_the_time(&other.boot))
     } else {
         has.next()
     };

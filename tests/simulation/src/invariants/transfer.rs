@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sessionmesh::{BootId, NodeName, SessionId};
+use sessionmesh::{BootId, EndCause, NodeName, SessionId};
 
 use crate::cluster::Run;
 
@@ -56,9 +56,23 @@ impl Before {
         }
     }
 
+    /// Sessions that some node has let expire since: all of them at once, if it stood still meanwhile.
+    fn expired_since(&self, run: &Run) -> BTreeSet<SessionId> {
+        let mut expired = BTreeSet::new();
+        for node in run.nodes() {
+            let here = self.records.iter().find(|(name, _)| name == node.cluster.name());
+            let was = |id: &SessionId| here.and_then(|(_, records)| records.get(id)).map(|record| record.1);
+            let mut over = Vec::new();
+            node.cluster.for_each_end(|id, end| over.extend((end == Some(EndCause::Expired)).then_some(*id)));
+            expired.extend(over.into_iter().filter(|id| node.cluster.digest_of(id) != was(id)));
+        }
+        expired
+    }
+
     /// What all links may move.
     fn most(&self, run: &Run) -> u64 {
         let Some(node) = run.nodes().into_iter().next() else { return 0 };
+        let expired = self.expired_since(run);
         let mut holders: BTreeMap<SessionId, Vec<NodeName>> = BTreeMap::new();
         for id in self.records.iter().flat_map(|(_, records)| records.keys()) {
             holders.entry(*id).or_insert_with(|| run.host(node.host).run(|| node.cluster.holders(id)));
@@ -71,21 +85,18 @@ impl Before {
         for (index, (one, here)) in self.records.iter().enumerate() {
             for (two, there) in &self.records[index + 1..] {
                 let ids: BTreeSet<&SessionId> = here.keys().chain(there.keys()).collect();
-                let cost = |id: &SessionId| {
-                    let held = [one, two].map(|name| holders[id].contains(name));
-                    match (here.get(id), there.get(id)) {
-                        // Between two that do not hold it nothing moves.
-                        _ if held == [false, false] => 0,
-                        (Some(a), Some(b)) if a.1 == b.1 => {
-                            if held == [true, true] {
-                                0
-                            } else {
-                                offer
+                let cost =
+                    |id: &SessionId| {
+                        let held = [one, two].map(|name| holders[id].contains(name));
+                        match (here.get(id), there.get(id)) {
+                            // Between two that do not hold it nothing moves.
+                            _ if held == [false, false] => 0,
+                            (Some(a), Some(b)) if a.1 == b.1 && !expired.contains(id) => {
+                                if held == [true, true] { 0 } else { offer }
                             }
+                            (a, b) => TIMES * a.map_or(0, |a| a.0).max(b.map_or(0, |b| b.0)) + offer,
                         }
-                        (a, b) => TIMES * a.map_or(0, |a| a.0).max(b.map_or(0, |b| b.0)) + offer,
-                    }
-                };
+                    };
                 most += ids.into_iter().map(cost).sum::<usize>() + SLACK_BYTES;
             }
         }
