@@ -227,6 +227,20 @@ fn a_session_that_was_used_after_an_announced_end_ends_anew() {
     }
 }
 
+/// A pass carries it when the frame that said so is lost.
+#[test]
+fn two_of_whom_one_has_not_heard_of_an_announcement_differ_until_they_have_compared() {
+    let mut first = apply_all(&deltas(1, &[(0, Some(1))]));
+    let end = Record::expire(&mut first).unwrap();
+    let mut other = first.clone();
+    let announced = first.as_mut().and_then(Record::announce).unwrap();
+    assert_ne!(digest(&first), digest(&other));
+    let _ = Record::apply_end(&mut other, announced);
+    let _ = Record::apply_end(&mut first, end);
+    assert_eq!(digest(&first), digest(&other));
+    assert_eq!(other.as_mut().and_then(Record::announce), None);
+}
+
 #[test]
 fn an_access_told_back_and_forth_does_not_grow_younger() {
     let mut a = apply_all(&deltas(1, &[(0, Some(1))]));

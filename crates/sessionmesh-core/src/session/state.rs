@@ -231,9 +231,11 @@ pub(super) fn end_digest(end: End) -> u64 {
     };
     // Two nodes may destroy one session at once; either end is as good to users, and both merge to
     // one, so the stamp is part of the hash and a pass brings them together.
-    let mut bytes = [0; 25];
+    // And so is that it was announced, or whoever becomes the first holder announces it once more.
+    let mut bytes = [0; 26];
     bytes[..9].copy_from_slice(cause);
     bytes[9..17].copy_from_slice(&end.stamp.hlc.get().to_le_bytes());
-    bytes[17..].copy_from_slice(&end.stamp.origin.get().to_le_bytes());
+    bytes[17..25].copy_from_slice(&end.stamp.origin.get().to_le_bytes());
+    bytes[25] = u8::from(end.announced);
     xxh3_64(&bytes)
 }
