@@ -8,13 +8,14 @@ mod tomcat;
 use std::time::Duration;
 
 use cluster_tests::{Net, eventually, in_both_modes};
-use sessionmesh::{AckLevel, CommitError, Event};
+use sessionmesh::{AckLevel, Change, CommitError, Event};
 
 in_both_modes! {
     three_nodes_find_each_other_by_multicast_and_hold_the_same_sessions
     a_node_that_joins_later_has_every_session_when_it_is_ready
     a_leaving_node_loses_nothing_and_is_gone_at_once
     a_destroyed_session_stays_destroyed_on_every_node
+    a_change_of_what_has_ended_elsewhere_is_refused_on_every_node
     a_changed_id_takes_everything_along_and_kills_the_old_one
     parallel_writes_of_different_attributes_on_different_nodes_all_survive
     an_idle_session_ends_once_and_not_while_any_node_uses_it
@@ -74,6 +75,24 @@ async fn a_leaving_node_loses_nothing_and_is_gone_at_once(mode: &str) {
         assert!(nodes[2].sessions().load(id).await.unwrap().is_some());
     }
     assert!(nodes[0].sessions().load(&ids[0]).await.is_err());
+}
+
+/// A visitor's copy hears of no end: only the holders are told.
+async fn a_change_of_what_has_ended_elsewhere_is_refused_on_every_node(mode: &str) {
+    let net = Net::seeds().with("mode", mode);
+    let nodes = net.start(4).await;
+    let id = nodes[0].at(AckLevel::All).create(|s| _ = s.set("user", "ada")).await.unwrap().id;
+    for node in &nodes {
+        assert!(node.sessions().load(&id).await.unwrap().is_some());
+        assert!(!node.sessions().is_over(&id).await);
+    }
+    nodes[1].at(AckLevel::All).destroy(&id).await.unwrap();
+    for node in &nodes {
+        let change = Change { attributes: vec![("late".into(), Some("1".into()))], limits: None };
+        let late = node.at(AckLevel::One).apply(&id, change).await;
+        assert!(matches!(late, Err(CommitError::Ended | CommitError::NotFound)), "{late:?}");
+        assert!(node.sessions().is_over(&id).await);
+    }
 }
 
 async fn a_destroyed_session_stays_destroyed_on_every_node(mode: &str) {

@@ -120,7 +120,8 @@ impl CookieConfig {
             && let Entry::Occupied(mut entry) = headers.entry(COOKIE)
         {
             for header in entry.iter_mut() {
-                let Ok(text) = header.to_str() else { continue };
+                // Scripts of a page set cookies that are no ASCII, and tower-sessions reads those headers.
+                let Ok(text) = std::str::from_utf8(header.as_bytes()) else { continue };
                 if let Some(bare) = self.read(text, &mut carried)
                     && let Ok(bare) = HeaderValue::try_from(bare)
                 {
@@ -215,6 +216,17 @@ mod tests {
 
     fn suffix() -> Suffix {
         Suffix { token: Some(Token::default()), route: sessionmesh::NodeName::new("n1").ok() }
+    }
+
+    #[test]
+    fn a_cookie_of_somebody_else_that_is_no_ascii_hides_nothing() {
+        let id = Id::default();
+        let carried = format!("city=Zürich; id={id}~{}", suffix());
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_bytes(carried.as_bytes()).unwrap());
+        let taken = CookieConfig::default().take(&mut headers).unwrap();
+        assert_eq!((taken.id(), taken.suffix()), (Some(id), Some(&suffix())));
+        assert_eq!(headers[COOKIE].as_bytes(), format!("city=Zürich; id={id}").as_bytes());
     }
 
     #[test]

@@ -138,23 +138,26 @@ where
                 return Ok(unavailable(&reason));
             }
             let context = RequestContext::new();
+            if carried.is_none() {
+                context.set_new_client();
+            }
             if let Some(carried) = &carried
                 && let Err(failure) = shared.preload(&context, carried).await
             {
                 let mut response = unavailable(&failure.to_string());
-                shared.conclude(&mut response, &context, Some(carried), Some(&failure));
+                shared.conclude(&mut response, &context, Some(carried), Some(&failure)).await;
                 return Ok(response);
             }
             let mut pending = PendingDelete { store: &shared.store, context: &context, armed: true };
             let response = context.clone().scope(inner.call(request)).await?;
-            pending.armed = false;
             shared.store.finish(&context).await;
+            pending.armed = false;
             let failure = context.failure();
             let mut response = match &failure {
                 None => response,
                 Some(failure) => shared.answer(response, failure),
             };
-            shared.conclude(&mut response, &context, carried.as_ref(), failure.as_ref());
+            shared.conclude(&mut response, &context, carried.as_ref(), failure.as_ref()).await;
             Ok(response)
         })
     }
@@ -223,7 +226,7 @@ impl Shared {
     }
 
     /// What the client has seen with this answer goes into its cookie.
-    fn conclude<B>(
+    async fn conclude<B>(
         &self,
         response: &mut Response<B>,
         context: &RequestContext,
@@ -260,7 +263,8 @@ impl Shared {
             None => carried.inner().to_owned(),
         };
         let sessions = self.store.sessions();
-        if value == carried.value() || sessions.has_ended(&id) {
+        // A login or logout elsewhere may have been told to the holders alone.
+        if value == carried.value() || Box::pin(sessions.is_over(&id)).await {
             return;
         }
         let left = self.cookie.max_age.map(|most| {

@@ -216,6 +216,12 @@ impl Cluster {
         };
         let (mut passes_before, mut one_by_one) = (passes(), None);
         let result = loop {
+            if *mesh.stop.borrow() {
+                // The first of two calls has left.
+                self.stopped().await;
+                self.ports_closed().await;
+                return Ok(());
+            }
             let compared = mesh.compared.load(Ordering::Acquire);
             let left = mesh.left_to_hand_over() as u64;
             if compared && left == 0 && behind().is_empty() {

@@ -39,6 +39,8 @@ struct Stream {
     link: Option<LinkId>,
     wake: Arc<Notify>,
     sync: Option<mpsc::Sender<SyncInput>>,
+    /// It is no member any more, and whoever commits by routes from before must not wait for it.
+    deserted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,7 @@ impl Peer {
                 link: None,
                 wake: Arc::default(),
                 sync: None,
+                deserted: false,
             }),
             fetches: Mutex::default(),
         })
@@ -96,6 +99,11 @@ impl Peer {
     /// Appends a data frame. Called under a session's lock.
     pub(crate) fn append(&self, frame: &Bytes, wait: Option<Arc<AckWait>>, now: Instant) {
         let mut stream = self.stream();
+        if stream.deserted {
+            drop(stream);
+            wait.iter().for_each(|wait| wait.gone());
+            return;
+        }
         if stream.outbox.append(frame, wait, now) == Appended::Queued {
             stream.wake.notify_one();
         }
@@ -222,6 +230,7 @@ impl Peer {
             let mut stream = self.stream();
             stream.link = None;
             stream.sync = None;
+            stream.deserted = true;
             stream.outbox.desert()
         };
         for wait in waits {
@@ -239,7 +248,7 @@ impl Peer {
 mod tests {
     use sessionmesh_core::SessionId;
     use sessionmesh_core::membership::MemberState;
-    use sessionmesh_core::replication::rest;
+    use sessionmesh_core::replication::{AckLevel, Outcome, rest};
     use sessionmesh_core::wire::Fetch;
 
     use super::*;
@@ -278,6 +287,17 @@ mod tests {
         assert!(has(1) && !has(2), "{again:?}");
         assert!(peer.fetched(1, FetchOutcome::Undecided));
         assert_eq!(kept.await, Ok(FetchOutcome::Undecided));
+    }
+
+    /// Who commits may have read the routes just before the member was dropped.
+    #[test]
+    fn nobody_waits_for_one_that_is_gone_by_then() {
+        let (peer, id) = (peer(), SessionId::from_bytes([9; 16]));
+        let wait = AckWait::new(AckLevel::All, id);
+        wait.await_one();
+        peer.desert();
+        peer.append(&Bytes::from_static(b"frame"), Some(wait.clone()), Instant::ZERO);
+        assert_eq!(wait.outcome(), Outcome { have: 1, want: 1 });
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ pub struct RequestContext(Arc<Mutex<Inner>>);
 struct Inner {
     level: Option<AckLevel>,
     preloaded: Option<(SessionId, Option<Snapshot>)>,
+    is_new_client: bool,
     deleting: Option<SessionId>,
     deleted: Vec<SessionId>,
     failure: Option<Failure>,
@@ -116,6 +117,11 @@ impl RequestContext {
         inner.refuses_stale = refuse;
     }
 
+    /// The request carries no cookie of a session.
+    pub fn set_new_client(&self) {
+        self.inner().is_new_client = true;
+    }
+
     /// What the client shows to have seen of a session.
     pub(crate) fn seen(&self, id: &SessionId) -> Option<Token> {
         let inner = self.inner();
@@ -159,6 +165,11 @@ impl RequestContext {
     pub(crate) fn delete_later(&self, id: SessionId) -> Option<SessionId> {
         let mut inner = self.inner();
         inner.deleted.push(id);
+        // One that tower-sessions has made up for a session that it has not begun is nobody's.
+        let is_begun = inner.current.as_ref().is_some_and(|(current, _)| *current == id);
+        if !is_begun && (inner.is_new_client || inner.deleting.is_some()) {
+            return None;
+        }
         inner.deleting.replace(id)
     }
 
@@ -178,8 +189,8 @@ impl RequestContext {
     }
 
     /// The session to be destroyed now that the request has ended.
-    pub fn take_pending_delete(&self) -> Option<SessionId> {
-        self.inner().deleting.take()
+    pub fn pending_delete(&self) -> Option<SessionId> {
+        self.inner().deleting
     }
 
     /// Notes what became of a write.

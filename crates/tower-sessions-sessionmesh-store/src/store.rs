@@ -72,9 +72,11 @@ impl SessionMeshStore {
 
     /// Destroys the session that a request deleted and gave no new id.
     pub async fn finish(&self, context: &RequestContext) {
-        if let Some(id) = context.take_pending_delete() {
+        if let Some(id) = context.pending_delete() {
             // Rare, and large: other requests do not carry it.
             context.note(&Box::pin(self.sessions_for(Some(context)).destroy(&id)).await);
+            // Not before: if nobody waits for the end of this, it is to be done once more.
+            context.take_deleting(&id);
         }
     }
 
@@ -197,7 +199,8 @@ impl SessionMeshStore {
             return Self::conclude(context, sessions.create_from(Change { attributes, limits }).await);
         };
         // The reserved key is still in the data: the session had another id until a moment ago.
-        let change = Change { limits, ..before.changes(&record.data, &[]).map_err(encode)? };
+        let saved = context.map(|context| context.saved(&before.id())).unwrap_or_default();
+        let change = Change { limits, ..before.changes(&record.data, &saved).map_err(encode)? };
         let old = before.id();
         if let Some(context) = context
             && context.take_deleting(&old)

@@ -35,6 +35,7 @@ struct Inner {
     /// When a node was lost or a cable, a host or a clock was disturbed, the last time.
     lost_at: Cell<Option<Instant>>,
     disturbed_at: Cell<Instant>,
+    drops: RefCell<BTreeMap<(BootId, BootId), usize>>,
     /// Of each host alone: when its node started, ended, stood still or went on.
     stirred_at: Vec<Cell<Instant>>,
     /// How far each host's clock was stepped.
@@ -82,6 +83,7 @@ impl Run {
             trace: std::env::args().any(|arg| arg == "--trace"),
             begun: Instant::now(),
             lost_at: Cell::default(),
+            drops: RefCell::default(),
             disturbed_at: Cell::new(Instant::now()),
             stirred_at: (0..scenario.nodes).map(|_| Cell::new(Instant::now())).collect(),
             clocks_ms: (0..scenario.nodes).map(|_| Cell::default()).collect(),
@@ -400,12 +402,20 @@ impl Run {
                         self.history(|history| history.emptied(node.boot));
                         self.lose();
                     }
+                    Ok(Event::MemberDropped { boot, .. }) => {
+                        *self.0.drops.borrow_mut().entry((node.boot, boot)).or_default() += 1;
+                    }
                     Ok(_) => {}
                     Err(TryRecvError::Lagged(missed)) => self.count_many("events missed", missed),
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
             }
         }
+    }
+
+    /// How often a node has dropped a member, by what it has told by now.
+    pub(crate) fn drops(&self, node: BootId, member: BootId) -> usize {
+        self.0.drops.borrow().get(&(node, member)).copied().unwrap_or_default()
     }
 
     /// What a node that is looked at for the last time has counted.

@@ -96,7 +96,8 @@ impl Node {
                 ),
             );
         }
-        if self.state == MemberState::Leaving {
+        // A member's new link takes what the old one has not brought.
+        if self.state == MemberState::Leaving && !self.members.contains_key(&hello.boot) {
             return refuse(RefusalReason::Leaving, format!("{me} is leaving"));
         }
         if self.over.contains_key(&hello.boot) {
@@ -315,11 +316,11 @@ impl Node {
         if let Some(address) = dialed {
             let duplicate =
                 refusal.as_ref().is_some_and(|refusal| refusal.reason == RefusalReason::Duplicate);
-            let (seed, again) = match duplicate {
-                true => (SeedState::Met, None),
-                false => (SeedState::Silent, Some(now + self.config.redial)),
-            };
-            self.dials.ended(address, seed, again);
+            // Another connection with it may still come to nothing.
+            let is_met = duplicate && self.members.values().any(|member| member.link.is_some());
+            let seed = if is_met { SeedState::Met } else { SeedState::Silent };
+            let is_over = duplicate && (is_met || self.state != MemberState::Joining);
+            self.dials.ended(address, seed, (!is_over).then(|| now + self.config.redial));
         }
         if let Some(refusal) = refusal {
             let name = candidate.map(|candidate| candidate.hello.name);

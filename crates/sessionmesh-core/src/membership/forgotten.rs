@@ -11,7 +11,7 @@ use super::action::Action;
 use super::member::{Member, MemberState};
 use super::node::Node;
 use super::said::Said;
-use crate::wire::{Absent, Hello, Refusal, RefusalReason, Side};
+use crate::wire::{Absent, Contact, Hello, Refusal, RefusalReason, Side};
 use crate::{BootId, DropCause, Event, Instant, NodeName, mutated};
 
 /// The most boots remembered of either kind.
@@ -217,9 +217,7 @@ impl Node {
     /// Two that serve: the smaller side yields.
     fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
         let is_forgotten = self.has_forgotten(hello) || self.is_forgotten_by(hello);
-        // Linked with the same member: what ended on either side has ended there, and neither side is the smaller.
-        let is_shared = said.side.lowest.is_some() && said.side.lowest == hello.side.lowest;
-        let is_forgotten = is_forgotten && !is_shared;
+        let is_forgotten = is_forgotten && !self.shares_lowest(hello, said);
         let is_new = !self.members.contains_key(&hello.boot);
         let cut_off = is_forgotten || is_new && self.is_beyond(hello, now);
         if !cut_off {
@@ -242,13 +240,34 @@ impl Node {
         Some(detail)
     }
 
+    /// Whether both are linked with the same member, the lowest of either side: what ended on one side has ended there, and
+    /// neither side is the smaller. One that has started empty since is another: it has changed sides.
+    fn shares_lowest(&self, hello: &Hello, said: Said) -> bool {
+        let Some(lowest) = said.side.lowest.filter(|lowest| hello.side.lowest == Some(*lowest)) else {
+            return false;
+        };
+        let here = match self.members.get(&lowest) {
+            _ if lowest == self.me.boot => Some(said.incarnation),
+            member => member.map(|member| member.incarnation),
+        };
+        let there = match hello.members.iter().find(|contact| contact.boot == lowest) {
+            _ if lowest == hello.boot => Some(hello.incarnation),
+            contact => contact.map(|contact| contact.incarnation),
+        };
+        here.is_some() && here == there
+    }
+
     /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
     /// other: it may have started within the cut, and so may this one; or its side does not count as long as this one.
     fn is_beyond(&self, hello: &Hello, now: Instant) -> bool {
         // Both with one who serves: whatever it brought, it has brought to both; and neither side would be the smaller.
-        let is_shared =
-            |boot: &BootId| self.members.get(boot).is_some_and(|member| member.state == MemberState::Ready);
-        if hello.members.iter().any(|contact| is_shared(&contact.boot)) {
+        let is_shared = |contact: &Contact| {
+            let member = self.members.get(&contact.boot);
+            member.is_some_and(|member| {
+                member.state == MemberState::Ready && member.incarnation == contact.incarnation
+            })
+        };
+        if hello.members.iter().any(is_shared) {
             return false;
         }
         // Of one that is away: was there a time when one side lived with it and the other heard of neither?

@@ -39,6 +39,9 @@ pub struct Outbox<W> {
     excepted: BTreeMap<u64, W>,
     orphans: Vec<W>,
     covered: [Vec<W>; 2],
+    /// Data was dropped, and no pass has begun since; and of each role, whether the pass that runs brings it.
+    uncompared: bool,
+    comparing: [bool; 2],
     progress_at: Instant,
     stats: OutboxStats,
     /// Somebody waits for some of the data.
@@ -149,6 +152,8 @@ impl<W> Outbox<W> {
             excepted: BTreeMap::new(),
             orphans: Vec::new(),
             covered: [Vec::new(), Vec::new()],
+            uncompared: false,
+            comparing: [false; 2],
             progress_at: Instant::ZERO,
             stats: OutboxStats::default(),
             awaited: false,
@@ -189,6 +194,7 @@ impl<W> Outbox<W> {
 
     /// Drops the data that waits; who waits for it waits for a pass now.
     fn cut(&mut self) {
+        self.uncompared |= self.open;
         self.data.clear();
         self.queued_bytes = 0;
         (self.awaited, self.told) = (false, Told::Nothing);
@@ -391,15 +397,20 @@ impl<W> Outbox<W> {
         if let Some(covered) = self.covered.get_mut(slot(role)) {
             covered.extend(orphans);
         }
+        if let Some(comparing) = self.comparing.get_mut(slot(role)) {
+            *comparing |= core::mem::take(&mut self.uncompared);
+        }
     }
 
     /// A pass is done; gives back the waits that it ends.
     pub fn pass_done(&mut self, role: PassRole) -> Vec<W> {
+        self.comparing.get_mut(slot(role)).map(core::mem::take);
         self.covered.get_mut(slot(role)).map(core::mem::take).unwrap_or_default()
     }
 
     /// A pass came to nothing.
     pub fn pass_failed(&mut self, role: PassRole) {
+        self.uncompared |= self.comparing.get(slot(role)).is_some_and(|comparing| *comparing);
         let covered = self.pass_done(role);
         self.orphans.extend(covered);
     }
@@ -419,7 +430,8 @@ impl<W> Outbox<W> {
     pub fn is_drained(&self, may_refuse: impl Fn(&W) -> bool) -> bool {
         let lost = !self.orphans.is_empty() || self.covered.iter().any(|covered| !covered.is_empty());
         let excepted = self.excepted.values().any(|wait| !may_refuse(wait));
-        self.open && !self.overflowed && !lost && self.acked == self.appended && !excepted
+        let uncompared = self.uncompared || self.comparing.contains(&true);
+        self.open && !self.overflowed && !uncompared && !lost && self.acked == self.appended && !excepted
     }
 
     /// Whether there is a link.

@@ -239,6 +239,11 @@ fn two_of_whom_one_has_not_heard_of_an_announcement_differ_until_they_have_compa
     let _ = Record::apply_end(&mut first, end);
     assert_eq!(digest(&first), digest(&other));
     assert_eq!(other.as_mut().and_then(Record::announce), None);
+    // Also if one has only the end by then.
+    let mut bare = Some(Record::Ended(end));
+    let update = first.as_ref().and_then(|record| record.update(ID, None, NOW)).unwrap();
+    let _ = Record::apply_update(&mut bare, update.difference, NOW);
+    assert_eq!(digest(&bare), digest(&first));
 }
 
 #[test]

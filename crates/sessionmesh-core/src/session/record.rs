@@ -333,6 +333,8 @@ impl Record {
         };
         match slot {
             Some(Self::Ended(end)) if end.cause == EndCause::Destroyed || update.touch.stamp <= end.stamp => {
+                // It may have been announced.
+                *end = update.expired.map_or(*end, |expired| end.merge(expired));
                 Applied { held: true, late: true, ..Applied::default() }
             }
             Some(Self::Held(state)) => {

@@ -1,7 +1,7 @@
 //! Reading a session, wherever it is.
 
 use sessionmesh_core::replication::Table;
-use sessionmesh_core::session::{Limits, Record};
+use sessionmesh_core::session::{End, EndCause, Limits, Record};
 use sessionmesh_core::{Instant, SessionId};
 
 use super::snapshot::limits_left;
@@ -55,6 +55,13 @@ impl Sessions {
         self.mesh.table.read(id, |record| record.is_some_and(|record| record.end().is_some()))
     }
 
+    /// Whether a session is over. Where this node would not answer for it from memory, its holders are asked, which is
+    /// no access; if it can't be told in time, it is not.
+    pub async fn is_over(&self, id: &SessionId) -> bool {
+        let trusts = || self.mesh.trusts(id, host::mono());
+        self.has_ended(id) || !trusts() && matches!(Box::pin(self.mesh.look_up(id, false)).await, Ok(None))
+    }
+
     /// The own limits of a session that this node holds, as durations from now.
     pub fn limits(&self, id: &SessionId) -> Option<Limits> {
         let now = host::mono();
@@ -71,10 +78,14 @@ impl Mesh {
     fn local_at(&self, id: &SessionId, access: bool, now: Instant) -> Local {
         // Hardly any session is past its time, so who else is there is asked last.
         let overdue = || if self.routes.current().peers.is_empty() { Local::Ended } else { Local::Overdue };
+        // All agreed who were there: one with whom nothing has been compared yet may have used it since.
+        let ended = |end: End| {
+            let is_known = || end.is_agreed() && self.is_settled_in(&self.routes.current().view);
+            if end.cause == EndCause::Destroyed || is_known() { Local::Ended } else { overdue() }
+        };
         let (local, tell) = self.table.with(id, |slot| match slot {
             None => (Local::Unknown, Tell::Nothing),
-            Some(Record::Ended(end)) if end.is_agreed() => (Local::Ended, Tell::Nothing),
-            Some(Record::Ended(_)) => (overdue(), Tell::Nothing),
+            Some(Record::Ended(end)) => (ended(*end), Tell::Nothing),
             Some(Record::Held(state)) if state.is_partial() => (Local::Unknown, Tell::Nothing),
             Some(Record::Held(state)) => {
                 let ends_at = state.ends_at(self.config.idle);
@@ -86,8 +97,7 @@ impl Mesh {
                         }
                         Tell::Outlived
                     }
-                    Some(end) if end.is_agreed() => return (Local::Ended, Tell::Nothing),
-                    Some(_) => return (overdue(), Tell::Nothing),
+                    Some(end) => return (ended(end), Tell::Nothing),
                     None if self.is_overdue(ends_at, now) => return (overdue(), Tell::Nothing),
                     None if access && state.access(now, self.config.touch_interval()) => Tell::Access,
                     None => Tell::Nothing,

@@ -79,17 +79,14 @@ impl Sessions {
 
     /// The same on a node that does not answer for the session from memory.
     async fn apply_to_copy(&self, id: &SessionId, change: Change) -> Result<Committed, CommitError> {
-        // What is here may be from before a pause: the others first.
-        if self.mesh.is_doubting() && self.load(id).await?.is_none() {
-            return Err(CommitError::Ended);
-        }
-        // A visitor's copy may be gone since the request loaded it.
         for _ in 0..ATTEMPTS {
+            // What is here may be from before a pause, and a visitor's copy gone since the request loaded it, or from before
+            // a logout that its holders were told of.
+            self.load(id).await?.ok_or(CommitError::Ended)?;
             match self.commit(id, change.clone(), |_| true).await {
                 Some(Err(CommitError::NotFound)) | None => {}
                 Some(result) => return result,
             }
-            self.load(id).await?.ok_or(CommitError::NotFound)?;
         }
         Err(CommitError::Contended { attempts: ATTEMPTS })
     }

@@ -1,6 +1,6 @@
 //! A session is not denied while a member that is connected, and sees the same members, has it.
 
-use sessionmesh::simulation::{Copy, Inspection};
+use sessionmesh::simulation::Copy;
 use sessionmesh::{BootId, SessionId};
 
 use crate::cluster::{Node, Run};
@@ -8,14 +8,14 @@ use crate::cluster::{Node, Run};
 /// Who would know better.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witnesses {
-    boots: Vec<BootId>,
-    /// Which of the views of the node that is asked they are members of.
-    view_serial: u64,
+    /// And how often the node that is asked had dropped each.
+    boots: Vec<(BootId, usize)>,
 }
 
 /// Members that have a session when a node is asked for it, see the same members and reach it.
 pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Witnesses {
-    let Inspection { view, view_serial, .. } = node.cluster.inspect();
+    run.listen();
+    let view = node.cluster.inspect().view;
     let nodes = run.nodes();
     // One who was cut off and is a member still, as others see it, is about to hand on what it has: until they have
     // heard of its view, their holders can't know.
@@ -25,7 +25,7 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Witnesses {
             && other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy))
     };
     if nodes.iter().any(returns) {
-        return Witnesses { boots: Vec::new(), view_serial };
+        return Witnesses::default();
     }
     // What came through one that joins both sides of a cut, and not to its holders yet: they hear of it in a moment.
     // It may be dead by then.
@@ -47,7 +47,8 @@ pub(crate) fn witnesses(run: &Run, node: &Node, id: &SessionId) -> Witnesses {
             && other.cluster.inspect().view == view
             && run.is_connected(node.host, other.host)
     });
-    Witnesses { boots: witnesses.map(|witness| witness.boot).collect(), view_serial }
+    let boots = witnesses.map(|witness| (witness.boot, run.drops(node.boot, witness.boot)));
+    Witnesses { boots: boots.collect() }
 }
 
 fn is_live(copy: &Copy) -> bool {
@@ -68,11 +69,12 @@ pub(crate) fn check(run: &Run, node: &Node, id: &SessionId, before: &Witnesses) 
     }
     let nodes = run.nodes();
     let mut has = nodes.iter().filter(|other| other.cluster.copy_of(id).is_some_and(|copy| is_live(&copy)));
-    // In trouble it must have had it all the time, and been a member: the node may have been alone for a moment.
+    // In trouble it must have had it all the time, and been a member.
     let holder = if run.is_troubled() {
         let after = witnesses(run, node, id);
-        let all_the_time = |boot| before.boots.contains(boot) && after.boots.contains(boot);
-        has.find(|other| before.view_serial == after.view_serial && all_the_time(&other.boot))
+        let all_the_time =
+            |boot| after.boots.iter().any(|witness| witness.0 == boot && before.boots.contains(witness));
+        has.find(|other| all_the_time(other.boot))
     } else {
         has.next()
     };

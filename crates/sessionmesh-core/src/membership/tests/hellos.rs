@@ -142,17 +142,48 @@ fn one_that_counted_a_long_cut_and_stood_still_for_a_moment_does_not_start_empty
     assert_eq!(slept.state(), MemberState::Joining);
 }
 
-/// Its process is there: this node has a link with it under another address.
+/// Its process is there: this node has a link with it under another address. Without one the other connection may still come to
+/// nothing, and a cluster be behind the seed.
 #[test]
-fn a_seed_that_refuses_a_second_link_keeps_nobody_from_founding() {
-    let mut node = joiner(20, Mode::AllPeers);
-    let (seed, start) = (address(4_900), Instant::ZERO + Duration::from_millis(1));
-    node.handle_seeds(&[seed], &[], start);
-    let dials = core::iter::from_fn(|| node.poll_action());
-    assert!(
-        dials.into_iter().any(|action| matches!(action, Action::Dial { address, .. } if address == seed))
-    );
-    let refusal = Refusal { reason: RefusalReason::Duplicate, detail: "a link already".into() };
-    node.handle_link_closed(7, Some(seed), Some(refusal), start);
-    assert_eq!(node.unready_reason(NOW), None);
+fn a_seed_that_refuses_a_second_link_is_met_once_there_is_a_first() {
+    for linked in [false, true] {
+        let mut node = joiner(20, Mode::AllPeers);
+        if linked {
+            let other = joiner(10, Mode::AllPeers).hello();
+            let said = Said::from(&node.hello());
+            assert_eq!(refusal(&mut node, other, true, said), None);
+            node.handle_link_up(1, Instant::ZERO);
+        }
+        let (seed, start) = (address(4_900), Instant::ZERO + Duration::from_millis(1));
+        node.handle_seeds(&[seed], &[], start);
+        let dials = core::iter::from_fn(|| node.poll_action());
+        assert!(
+            dials.into_iter().any(|action| matches!(action, Action::Dial { address, .. } if address == seed))
+        );
+        let refusal = Refusal { reason: RefusalReason::Duplicate, detail: "a link already".into() };
+        node.handle_link_closed(7, Some(seed), Some(refusal), start);
+        let reason = node.unready_reason(Instant::ZERO + Duration::from_secs(60)).unwrap_or_default();
+        assert_eq!(reason.contains("127.0.0.1:4900"), !linked, "{reason}");
+    }
+}
+
+/// It has started empty on the other side of a long cut, and this side does not know yet that it is gone.
+#[test]
+fn two_sides_of_a_long_cut_do_not_share_one_that_has_changed_sides() {
+    for (incarnation, emptied) in [(0, false), (1, true)] {
+        let mode = Mode::AllPeers;
+        let (mut node, shared, mut other) = (founder(20, mode), founder(10, mode), founder(30, mode));
+        for (node, incarnation) in [(&mut node, 0), (&mut other, incarnation)] {
+            let said = Said::from(&node.hello());
+            assert_eq!(refusal(node, Hello { incarnation, ..shared.hello() }, true, said), None);
+            node.handle_link_up(1, NOW);
+        }
+        assert_eq!(node.side(), other.side());
+        // A third node makes the other side the larger one.
+        let side = Side { size: 3, ..other.side() };
+        let theirs = Hello { side, ..forgotten(&other, &node) };
+        let said = Said::from(&node.hello());
+        assert_eq!(refusal(&mut node, theirs, true, said).is_some(), emptied);
+        assert_eq!(node.state() == MemberState::Joining, emptied);
+    }
 }

@@ -61,6 +61,7 @@ in_both_modes! {
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
     one_that_slept_past_the_horizon_while_it_joined_starts_empty
     one_that_has_said_goodbye_dials_nobody
+    one_that_leaves_takes_a_members_new_link
     survivors_of_a_crash_compare_at_once
     survivors_of_one_that_left_compare_if_it_did_not_see_them_all
     who_founded_and_whom_it_told_miss_others_for_the_horizon
@@ -455,6 +456,23 @@ fn one_that_slept_past_the_horizon_while_it_joined_starts_empty(mode: Mode) {
         assert_eq!(emptied, usize::from(index == joiner), "n{}", index + 1);
         assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
     }
+}
+
+/// It has not told all yet: without a link it would drop the only ones who could take it.
+fn one_that_leaves_takes_a_members_new_link(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
+    let now = world.now;
+    world.processes[1].node.leave(now);
+    let links: Vec<LinkId> = world.connections.keys().copied().collect();
+    links.into_iter().for_each(|link| world.close(link));
+    world.run(Duration::from_secs(10));
+    let boot = world.processes[0].node.me().boot;
+    assert_eq!(world.linked(1, boot), Some(0));
+    assert!(world.dropped(1).is_empty() && world.dropped(0).is_empty());
+    let stranger = world.start("n3", 4_003, 30);
+    world.run(Duration::from_secs(4));
+    assert!(!world.members(1).contains(&"n3".into()) && world.members(0).contains(&"n3".into()));
+    assert_eq!(world.state(stranger), MemberState::Ready);
 }
 
 fn one_that_has_said_goodbye_dials_nobody(mode: Mode) {

@@ -104,12 +104,39 @@ fn a_peer_that_does_not_read_costs_bounded_memory_and_a_pass_mends_it() {
         assert!(a.streams[&b.boot].outbox.borrow().stats().queued_bytes <= 4_096);
     }
     assert_eq!(a.streams[&b.boot].outbox.borrow().stats().overflows, 1, "one cut, not one per write");
+    let is_drained = || a.streams[&b.boot].outbox.borrow().is_drained(|_| false);
     assert!(mesh.flush(a, b).pass_due);
     mesh.settle();
     assert!(a.ended_waits(b).is_empty());
     mesh.pass(a, b);
+    assert!(is_drained());
     assert_eq!(a.ended_waits(b).len(), 200, "the pass brought what was waited for");
     mesh.assert_equal();
+}
+
+/// Whoever leaves would take with it what was dropped, though nobody waits for any of it.
+#[test]
+fn a_stream_that_was_cut_is_drained_only_by_a_pass_that_began_after_it() {
+    let mesh = Mesh::new(2);
+    let [a, b] = &mesh.0[..] else { unreachable!() };
+    let outbox = || a.streams[&b.boot].outbox.borrow_mut();
+    outbox().pass_began(PassRole::Driver);
+    for n in 0..200 {
+        a.create(id(n));
+        a.set(id(n), "k", "0123456789abcdef").unwrap();
+    }
+    assert!(mesh.flush(a, b).pass_due);
+    mesh.settle();
+    let is_drained = || a.streams[&b.boot].outbox.borrow().is_drained(|_| false);
+    outbox().pass_done(PassRole::Driver);
+    assert!(!is_drained(), "that pass began before");
+    outbox().pass_began(PassRole::Responder);
+    assert!(!is_drained());
+    outbox().pass_failed(PassRole::Responder);
+    assert!(!is_drained());
+    outbox().pass_began(PassRole::Responder);
+    outbox().pass_done(PassRole::Responder);
+    assert!(is_drained());
 }
 
 #[test]
