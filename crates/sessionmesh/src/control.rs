@@ -319,7 +319,7 @@ impl Control {
         self.mesh.note_former(boot);
         self.publish();
         // Only now: nobody may begin to wait for it any more.
-        peer.desert();
+        peer.remove();
         self.mesh.tell_again(&self.mesh.table.lose_holder(boot, cause == DropCause::Left));
         let stream = peer.outbox(|outbox| outbox.stats());
         add(&self.mesh.counters.outbox_overflows, stream.overflows);

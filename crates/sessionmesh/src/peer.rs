@@ -39,8 +39,8 @@ struct Stream {
     link: Option<LinkId>,
     wake: Arc<Notify>,
     sync: Option<mpsc::Sender<SyncInput>>,
-    /// It is no member any more, and whoever commits by routes from before must not wait for it.
-    deserted: bool,
+    /// It is in no routes any more.
+    is_removed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl Peer {
                 link: None,
                 wake: Arc::default(),
                 sync: None,
-                deserted: false,
+                is_removed: false,
             }),
             fetches: Mutex::default(),
         })
@@ -99,7 +99,7 @@ impl Peer {
     /// Appends a data frame. Called under a session's lock.
     pub(crate) fn append(&self, frame: &Bytes, wait: Option<Arc<AckWait>>, now: Instant) {
         let mut stream = self.stream();
-        if stream.deserted {
+        if stream.is_removed {
             drop(stream);
             wait.iter().for_each(|wait| wait.gone());
             return;
@@ -230,13 +230,18 @@ impl Peer {
             let mut stream = self.stream();
             stream.link = None;
             stream.sync = None;
-            stream.deserted = true;
             stream.outbox.desert()
         };
         for wait in waits {
             wait.gone();
         }
         self.fetches().waiting.clear();
+    }
+
+    /// It is in no routes any more. Whoever commits by those of a moment ago does not wait for it either.
+    pub(crate) fn remove(&self) {
+        self.stream().is_removed = true;
+        self.desert();
     }
 
     pub(crate) fn count_received(&self, bytes: usize) {
@@ -295,7 +300,7 @@ mod tests {
         let (peer, id) = (peer(), SessionId::from_bytes([9; 16]));
         let wait = AckWait::new(AckLevel::All, id);
         wait.await_one();
-        peer.desert();
+        peer.remove();
         peer.append(&Bytes::from_static(b"frame"), Some(wait.clone()), Instant::ZERO);
         assert_eq!(wait.outcome(), Outcome { have: 1, want: 1 });
     }
