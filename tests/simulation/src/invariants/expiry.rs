@@ -94,6 +94,8 @@ pub(crate) async fn at_the_end(run: &Run) {
     for node in run.nodes() {
         node.cluster.for_each_copy(|id, copy| live.extend((copy.end.is_none()).then_some(*id)));
     }
+    // A login that came too late has taken back what it had made, and told nobody of either; others hear of that now.
+    live.retain(|id| !run.nodes().iter().any(|node| node.knows_end_of(id)));
     let until = run.elapsed() + scenario.idle + scenario.latest_end();
     while run.elapsed() < until {
         tokio::time::sleep(Duration::from_millis(250)).await;
