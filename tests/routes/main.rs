@@ -70,6 +70,28 @@ fn routes() -> Router {
                 session.remove::<String>("b").await.unwrap();
             }),
         )
+        .route(
+            "/take_back_and_cycle",
+            get(async |session: Session| {
+                for (a, b) in [("2", "2"), ("2", "3")] {
+                    session.insert("a", a).await.unwrap();
+                    session.insert("b", b).await.unwrap();
+                    session.save().await.unwrap();
+                }
+                session.insert("a", "1").await.unwrap();
+                session.remove::<String>("b").await.unwrap();
+                session.cycle_id().await.unwrap();
+            }),
+        )
+        .route(
+            "/slow_cycle_twice",
+            get(async |session: Session, held: Extension<Arc<Held>>| {
+                let _ = session.get_value("foo").await.unwrap();
+                held.wait().await;
+                session.cycle_id().await.unwrap();
+                session.cycle_id().await.unwrap();
+            }),
+        )
         .route("/cycle_id", get(async |session: Session| session.cycle_id().await.unwrap()))
         .route("/flush", get(async |session: Session| session.flush().await.unwrap()))
         .route(
@@ -247,7 +269,9 @@ scenarios! {
     parallel_requests_that_write_different_attributes;
     clear_removes_everything;
     what_was_saved_is_taken_back_in_the_same_request;
+    what_was_saved_is_taken_back_before_a_change_of_id;
     save_after_destroy;
+    no_change_of_id_brings_back_what_was_logged_out;
     change_of_id_under_a_parallel_write;
 }
 
@@ -397,6 +421,36 @@ async fn what_was_saved_is_taken_back_in_the_same_request(strength: Strength, no
         Strength::Layered => "a=\"1\"",
     };
     assert_eq!(app.get("/all", Some(&cookie)).await.body, expected);
+}
+
+async fn what_was_saved_is_taken_back_before_a_change_of_id(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/set/a/1", None).await.cookie();
+    let cookie = app.get("/take_back_and_cycle", Some(&cookie)).await.cookie();
+    // As above.
+    let expected = match strength {
+        Strength::Alone => "a=\"2\" b=\"3\"",
+        Strength::Layered => "a=\"1\"",
+    };
+    assert_eq!(app.get("/all", Some(&cookie)).await.body, expected);
+}
+
+/// The second one deletes an id that tower-sessions has made up, and that was never a session.
+async fn no_change_of_id_brings_back_what_was_logged_out(strength: Strength, nodes: usize) {
+    let mut app = App::new(strength, nodes, None).await;
+    let cookie = app.get("/insert", None).await.cookie();
+    let (one, two) = (app.next(), app.next());
+    let held = app.held.clone();
+    let (late, ()) = tokio::join!(ask(one, "/slow_cycle_twice", Some(&cookie)), async {
+        held.have_loaded(1).await;
+        ask(two, "/flush", Some(&cookie)).await;
+        held.end(1);
+    });
+    let expected = match strength {
+        Strength::Alone => StatusCode::INTERNAL_SERVER_ERROR,
+        Strength::Layered => StatusCode::CONFLICT,
+    };
+    assert_eq!(late.status, expected);
 }
 
 async fn save_after_destroy(strength: Strength, nodes: usize) {
