@@ -70,8 +70,6 @@ mod switch {
         OverflowIgnored: "an outbox grows without a bound",
         StrayDroppedEarly: "a copy is dropped when one of its holders has it",
         ReadyBeforeCompared: "a joiner serves before it has compared with anybody, and says that it has",
-        ExpiryWithoutGrace: "a session expires as soon as this node has not heard of an access",
-        ExpiryInDoubt: "a node that was paused lets sessions expire before it has compared with anybody",
         DenialUnsettled: "a holder denies a session before it has compared with all",
         AnnouncedTwice: "an end that was announced is announced again",
     }
