@@ -101,7 +101,9 @@ impl Peer {
         let mut stream = self.stream();
         if stream.is_removed {
             drop(stream);
-            wait.iter().for_each(|wait| wait.gone());
+            if let Some(wait) = wait {
+                wait.gone();
+            }
             return;
         }
         if stream.outbox.append(frame, wait, now) == Appended::Queued {

@@ -216,8 +216,8 @@ impl Node {
 
     /// Two that serve: the smaller side yields.
     fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
-        let is_forgotten = self.has_forgotten(hello) || self.is_forgotten_by(hello);
-        let is_forgotten = is_forgotten && !self.shares_lowest(hello, said);
+        let is_forgotten =
+            (self.has_forgotten(hello) || self.is_forgotten_by(hello)) && !self.shares_lowest(hello, said);
         let is_new = !self.members.contains_key(&hello.boot);
         let cut_off = is_forgotten || is_new && self.is_beyond(hello, now);
         if !cut_off {

@@ -751,6 +751,18 @@ fn one_that_slept_and_misses_whom_the_others_have_forgotten_is_not_beyond_a_cut(
     }
 }
 
+/// Whom the others never meet: a node of this number starts, with this friend alone, and dies.
+fn each_loses_one(world: &mut World, config: MembershipConfig, lost: [(u16, usize); 2]) {
+    for (n, friend) in lost {
+        let lost = usize::from(n) - 1;
+        (0..lost).filter(|index| *index != friend).for_each(|index| world.cut(index, lost));
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, world.mode);
+        world.run(Duration::from_secs(4));
+        assert!(world.members(friend).contains(&format!("n{n}")));
+        world.kill(lost);
+    }
+}
+
 /// Each lost one that the other never met. Neither side is the smaller: they would wait for each other for ever.
 fn two_who_have_forgotten_others_and_share_a_member_come_together(mode: Mode) {
     let config = MembershipConfig { horizon: Duration::from_secs(30), ..MembershipConfig::default() };
@@ -759,14 +771,7 @@ fn two_who_have_forgotten_others_and_share_a_member_come_together(mode: Mode) {
         world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
     }
     world.run(Duration::from_secs(4));
-    for (n, friend) in [(4u16, 0), (5, 1)] {
-        let lost = usize::from(n) - 1;
-        (0..lost).filter(|index| *index != friend).for_each(|index| world.cut(index, lost));
-        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
-        world.run(Duration::from_secs(4));
-        assert!(world.members(friend).contains(&format!("n{n}")));
-        world.kill(lost);
-    }
+    each_loses_one(&mut world, config, [(4, 0), (5, 1)]);
     world.run(Duration::from_secs(40));
     world.cut(0, 1);
     world.run(Duration::from_secs(8));
@@ -789,14 +794,7 @@ fn two_who_have_forgotten_others_and_were_cut_off_for_a_moment_keep_what_they_ha
         world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
     }
     world.run(Duration::from_secs(4));
-    for (n, friend) in [(3u16, 0), (4, 1)] {
-        let lost = usize::from(n) - 1;
-        (0..lost).filter(|index| *index != friend).for_each(|index| world.cut(index, lost));
-        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
-        world.run(Duration::from_secs(4));
-        assert!(world.members(friend).contains(&format!("n{n}")));
-        world.kill(lost);
-    }
+    each_loses_one(&mut world, config, [(3, 0), (4, 1)]);
     world.run(Duration::from_secs(40));
     world.cut(0, 1);
     world.run(Duration::from_secs(8));
