@@ -71,6 +71,8 @@ mod switch {
         StrayDroppedEarly: "a copy is dropped when one of its holders has it",
         ReadyBeforeCompared: "a joiner serves before it has compared with anybody, and says that it has",
         DenialUnsettled: "a holder denies a session before it has compared with all",
+        ExpiryWithoutGrace: "a session expires as soon as its first holder has not heard of an access, and nobody is asked",
+        ExpiryInDoubt: "a node that stood still lets sessions expire before it has compared, and asks nobody",
         AnnouncedTwice: "an end that was announced is announced again",
     }
 

@@ -136,12 +136,22 @@ impl Scenario {
 
     /// With sessions that end soon, so that their ends are forgotten soon.
     fn pausing(seed: u64) -> Self {
+        let of = Self::of(seed);
+        // Half of them forget each other soon.
+        let (frequency, drop_time, horizon) = match seed % 2 {
+            0 => (of.frequency / 3, of.frequency * 2, of.frequency * 40),
+            _ => (of.frequency, of.drop_time, of.horizon),
+        };
         Self {
+            frequency,
+            drop_time,
+            horizon,
+            trouble: Duration::from_secs(30),
             idle: Duration::from_secs(2),
             heavy: false,
             calm: Some(Duration::from_secs(1)),
             focus: Some(PAUSE),
-            ..Self::of(seed)
+            ..of
         }
     }
 

@@ -236,6 +236,7 @@ impl Node {
         // One that doubts compares with everybody itself.
         let pass = if i_drive || self.doubting { PassState::Due } else { PassState::Awaited };
         let fresh = !self.members.contains_key(&boot);
+        let anew = self.members.get(&boot).is_none_or(|member| member.incarnation != hello.incarnation);
         let emptied = hello.state == MemberState::Joining
             && self.members.get(&boot).is_some_and(|member| member.state == MemberState::Ready);
         let member = self.members.entry(boot).or_insert_with(|| Member {
@@ -289,6 +290,8 @@ impl Node {
         }
         if fresh {
             self.publish(now);
+        }
+        if anew {
             // All of them to all, each time, would be the cube of their number in all.
             let news = self.members.get(&boot).map(|member| member.contact(boot)).into_iter().collect();
             self.actions.push_back(Action::Tell { to: None, contacts: news });
@@ -299,7 +302,7 @@ impl Node {
     }
 
     /// Whether a node of this name is here: an earlier start of it never comes back.
-    fn is_present(&self, name: &NodeName) -> bool {
+    pub(super) fn is_present(&self, name: &NodeName) -> bool {
         *name == self.me.name || self.members.values().any(|member| member.name == *name)
     }
 

@@ -55,6 +55,9 @@ impl Node {
                 member.next_pass_at = now;
             }
         }
+        for sighting in self.sightings.values_mut() {
+            sighting.heard_at += late;
+        }
         for claim in &mut self.claims {
             claim.until += late;
         }

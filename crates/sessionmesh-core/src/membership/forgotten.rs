@@ -63,6 +63,14 @@ impl Lost {
         }
     }
 
+    /// One whom a member told of fell silent before it was linked: what this cluster had, it may have.
+    pub(super) fn missed(&mut self, contact: Contact, heard_at: Instant, now: Instant) {
+        let Contact { boot, incarnation, name, .. } = contact;
+        if self.away.len() < MAX_BOOTS || self.away.contains_key(&boot) {
+            self.away.insert(boot, Away::new(incarnation, name, now, now - heard_at));
+        }
+    }
+
     /// Whether anybody is away who may come back.
     pub(super) fn is_anybody_away(&self) -> bool {
         !self.away.is_empty()

@@ -286,6 +286,20 @@ impl Node {
         self.settle(now);
     }
 
+    /// Whom nobody hears any more has gone; if a member was linked with it, this node misses it as that member does.
+    fn check_sightings(&mut self, now: Instant) {
+        let drop_time = self.config.drop_time;
+        let is_over = |_: &BootId, sighting: &mut Sighting| now - sighting.heard_at >= drop_time;
+        let over: Vec<Sighting> =
+            self.sightings.extract_if(.., is_over).map(|(_, sighting)| sighting).collect();
+        for sighting in over {
+            // Of one that has started again the former start never comes back.
+            if let Some(told) = sighting.told.filter(|told| !self.is_present(&told.name)) {
+                self.lost.missed(told, sighting.heard_at, now);
+            }
+        }
+    }
+
     /// A member told of others.
     pub fn handle_told(&mut self, contacts: &[Contact], now: Instant) {
         for contact in contacts {
@@ -298,7 +312,9 @@ impl Node {
             {
                 continue;
             }
-            self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
+            let sighting = self.sightings.entry(boot).or_insert_with(|| Sighting::new(now));
+            sighting.heard_at = now;
+            sighting.told = Some(contact.clone());
             self.dials.heard(contact.address, boot, now, now);
         }
         self.settle(now);
@@ -499,7 +515,7 @@ impl Node {
             self.events.push_back(Event::Rebalanced { after: now - self.view_changed_at, gap });
             self.publish_view(true, now);
         }
-        self.sightings.retain(|_, sighting| now - sighting.heard_at < self.config.drop_time);
+        self.check_sightings(now);
         self.check_ready(now);
         self.start_pass(now);
         self.dial_due(now);

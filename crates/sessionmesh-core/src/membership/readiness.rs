@@ -7,19 +7,22 @@ use core::time::Duration;
 use super::dials::SeedState;
 use super::member::{MemberState, PassState};
 use super::node::Node;
+use crate::wire::Contact;
 use crate::{Instant, mutated};
 
 /// A node heard or told of that is no member (yet).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
     pub(super) first_at: Instant,
     pub(super) heard_at: Instant,
     pub(super) counter: u64,
+    /// As the member that is linked with it told of it.
+    pub(super) told: Option<Contact>,
 }
 
 impl Sighting {
     pub(super) fn new(now: Instant) -> Self {
-        Self { first_at: now, heard_at: now, counter: 0 }
+        Self { first_at: now, heard_at: now, counter: 0, told: None }
     }
 }
 

@@ -67,6 +67,7 @@ in_both_modes! {
     who_founded_and_whom_it_told_miss_others_for_the_horizon
     who_is_back_under_its_name_is_missed_by_nobody
     whom_a_member_hears_is_missed_until_it_is_linked
+    whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -690,6 +691,33 @@ fn whom_a_member_hears_is_missed_until_it_is_linked(mode: Mode) {
         let node = &world.processes[index].node;
         assert!(!node.is_incomplete(), "process {index} has met all");
     }
+}
+
+/// Only one that is gone now was linked with both: whom it told of, and who fell silent, was a member of the same cluster.
+fn whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=2 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    let (awake, between) = (0, 1);
+    let sleeper = world.start_with("n3", 4_003, 30, config, mode);
+    world.cut(awake, sleeper);
+    world.run(Duration::from_secs(4));
+    assert_eq!((world.members(awake), world.members(sleeper)), (vec!["n2".into()], vec!["n2".into()]));
+    world.processes[sleeper].running = false;
+    world.cut.clear();
+    world.run(Duration::from_secs(50));
+    world.processes[between].running = false;
+    world.run(Duration::from_secs(20));
+    world.processes[sleeper].running = true;
+    world.run(Duration::from_secs(5));
+    let emptied = [awake, sleeper].map(|index| {
+        world.processes[index].events.iter().any(|event| matches!(event, Event::Emptied { .. }))
+    });
+    assert_eq!(emptied, [false, true], "the one that slept past the horizon starts empty");
+    assert_eq!(world.members(awake), ["n3"]);
 }
 
 /// Two sides need not count a cut alike: one that stood still begins to miss the others when it wakes. Who starts
