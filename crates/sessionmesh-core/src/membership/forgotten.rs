@@ -96,15 +96,24 @@ impl Lost {
 
     /// What the others have forgotten, a joiner has too.
     pub(super) fn inherit(&mut self, forgotten: impl IntoIterator<Item = (BootId, u32)>) {
-        let room = MAX_BOOTS.saturating_sub(self.forgotten.len());
-        self.forgotten.extend(forgotten.into_iter().take(room));
+        for (boot, incarnation) in forgotten {
+            if self.forgotten.len() < MAX_BOOTS || self.forgotten.contains_key(&boot) {
+                let known = self.forgotten.entry(boot).or_insert(incarnation);
+                *known = (*known).max(incarnation);
+            }
+        }
     }
 
-    /// Whom the others miss, a joiner misses too.
+    /// Whom the others miss, one that meets them misses too: as what it was when it was last heard.
     pub(super) fn inherit_absent(&mut self, absent: Vec<Absent>, now: Instant) {
         for Absent { boot, incarnation, name, silent } in absent.into_iter().take(MAX_ABSENT) {
-            if self.away.len() < MAX_BOOTS && !self.forgotten.contains_key(&boot) {
-                self.away.entry(boot).or_insert_with(|| Away::new(incarnation, name, now, silent));
+            let is_news = match self.away.get(&boot) {
+                Some(away) if away.incarnation == incarnation => silent < away.silent(now),
+                Some(away) => away.incarnation < incarnation,
+                None => self.away.len() < MAX_BOOTS && !is_among(&self.forgotten, boot, incarnation),
+            };
+            if is_news {
+                self.away.insert(boot, Away::new(incarnation, name, now, silent));
             }
         }
     }

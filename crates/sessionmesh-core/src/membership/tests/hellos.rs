@@ -5,7 +5,7 @@ use std::format;
 
 use super::world::{World, address};
 use super::*;
-use crate::wire::{Hello, PROTOCOL_VERSIONS, Refusal, Side};
+use crate::wire::{Absent, Hello, PROTOCOL_VERSIONS, Refusal, Side};
 use crate::{BootId, Instant, NodeName};
 
 /// When founders are ready, and everything here is said.
@@ -185,5 +185,31 @@ fn two_sides_of_a_long_cut_do_not_share_one_that_has_changed_sides() {
         let said = Said::from(&node.hello());
         assert_eq!(refusal(&mut node, theirs, true, said).is_some(), emptied);
         assert_eq!(node.state() == MemberState::Joining, emptied);
+    }
+}
+
+/// Of those who miss it some slept when it started empty, or when it was last heard.
+#[test]
+fn who_is_missed_is_missed_as_the_last_that_heard_it_says() {
+    let mode = Mode::AllPeers;
+    let seen = |incarnation, silent_s| (incarnation, Duration::from_secs(silent_s));
+    for (first, then, last) in [
+        (seen(0, 50), seen(1, 5), seen(1, 5)),
+        (seen(1, 5), seen(0, 50), seen(1, 5)),
+        (seen(0, 5), seen(1, 50), seen(1, 50)),
+        (seen(1, 50), seen(1, 5), seen(1, 5)),
+        (seen(1, 5), seen(1, 50), seen(1, 5)),
+    ] {
+        let mut node = founder(20, mode);
+        let gone = founder(10, mode).me().clone();
+        for (link, (incarnation, silent)) in [(30, first), (40, then)] {
+            let said = Said::from(&node.hello());
+            let absent = Absent { boot: gone.boot, incarnation, name: gone.name.clone(), silent };
+            let hello = Hello { absent: Vec::from([absent]), ..founder(link, mode).hello() };
+            assert_eq!(refusal(&mut node, hello, true, said), None);
+            node.handle_link_up(1, NOW);
+        }
+        let missed: Vec<_> = node.hello().absent.iter().map(|gone| (gone.incarnation, gone.silent)).collect();
+        assert_eq!(missed, [last], "{first:?}, {then:?}");
     }
 }
