@@ -284,15 +284,8 @@ pub(crate) async fn complete(mesh: &Mesh, id: SessionId) {
     if !matches!(mesh.look_up(&id, false).await, Ok(None)) {
         return;
     }
-    // Nobody has the rest: it died with its origin, unacknowledged.
-    let dropped = mesh.table.with(&id, |slot| {
-        let partial = slot.as_ref().is_some_and(Record::is_partial);
-        if partial {
-            *slot = None;
-        }
-        partial
-    });
-    if dropped {
+    // Nobody has the rest: it died with its origin, unacknowledged, or the session is over.
+    if mesh.table.with(&id, Record::give_up_part) {
         count(&mesh.counters.parts_dropped);
     }
 }

@@ -227,7 +227,9 @@ impl Node {
                 && !self.is_present(&absent.name)
         };
         let absent: Vec<Absent> = hello.absent.iter().filter(missed).cloned().collect();
-        self.lost.inherit_absent(absent, now);
+        for absent in absent {
+            self.lost.missed(absent, now);
+        }
         let sighting = self.sightings.remove(&boot);
         // A joiner drives; of two others the lower boot. By what both Hellos said: each side has seen both, and what
         // a node has become since the other can't know.

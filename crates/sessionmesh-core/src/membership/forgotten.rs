@@ -63,14 +63,6 @@ impl Lost {
         }
     }
 
-    /// One whom a member told of fell silent before it was linked: what this cluster had, it may have.
-    pub(super) fn missed(&mut self, contact: Contact, heard_at: Instant, now: Instant) {
-        let Contact { boot, incarnation, name, .. } = contact;
-        if self.away.len() < MAX_BOOTS || self.away.contains_key(&boot) {
-            self.away.insert(boot, Away::new(incarnation, name, now, now - heard_at));
-        }
-    }
-
     /// Whether anybody is away who may come back.
     pub(super) fn is_anybody_away(&self) -> bool {
         !self.away.is_empty()
@@ -104,17 +96,16 @@ impl Lost {
         }
     }
 
-    /// Whom the others miss, one that meets them misses too: as what it was when it was last heard.
-    pub(super) fn inherit_absent(&mut self, absent: Vec<Absent>, now: Instant) {
-        for Absent { boot, incarnation, name, silent } in absent.into_iter().take(MAX_ABSENT) {
-            let is_news = match self.away.get(&boot) {
-                Some(away) if away.incarnation == incarnation => silent < away.silent(now),
-                Some(away) => away.incarnation < incarnation,
-                None => self.away.len() < MAX_BOOTS && !is_among(&self.forgotten, boot, incarnation),
-            };
-            if is_news {
-                self.away.insert(boot, Away::new(incarnation, name, now, silent));
-            }
+    /// Somebody is missed elsewhere, or was heard by a member last: here too, as what it was then.
+    pub(super) fn missed(&mut self, absent: Absent, now: Instant) {
+        let Absent { boot, incarnation, name, silent } = absent;
+        let is_news = match self.away.get(&boot) {
+            Some(away) if away.incarnation == incarnation => silent < away.silent(now),
+            Some(away) => away.incarnation < incarnation,
+            None => self.away.len() < MAX_BOOTS && !is_among(&self.forgotten, boot, incarnation),
+        };
+        if is_news {
+            self.away.insert(boot, Away::new(incarnation, name, now, silent));
         }
     }
 

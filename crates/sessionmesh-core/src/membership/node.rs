@@ -14,7 +14,7 @@ use super::forgotten::Lost;
 use super::member::{Member, MemberInfo, MemberState, PassState};
 use super::readiness::Sighting;
 use crate::placement::View;
-use crate::wire::{Contact, Heartbeat, Hello, Standing};
+use crate::wire::{Absent, Contact, Heartbeat, Hello, Standing};
 use crate::{BootId, DropCause, Event, Instant};
 
 /// Members named in a Hello; the link tells of all.
@@ -295,7 +295,8 @@ impl Node {
         for sighting in over {
             // Of one that has started again the former start never comes back.
             if let Some(told) = sighting.told.filter(|told| !self.is_present(&told.name)) {
-                self.lost.missed(told, sighting.heard_at, now);
+                let Contact { boot, incarnation, name, .. } = told;
+                self.lost.missed(Absent { boot, incarnation, name, silent: now - sighting.heard_at }, now);
             }
         }
     }

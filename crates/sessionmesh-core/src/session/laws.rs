@@ -247,6 +247,27 @@ fn two_of_whom_one_has_not_heard_of_an_announcement_differ_until_they_have_compa
 }
 
 #[test]
+fn who_gives_up_part_of_a_session_keeps_its_end() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let part = || {
+        let mut slot = None;
+        assert!(Record::apply(&mut slot, &made[1], NOW).want.is_some());
+        slot
+    };
+    let mut unended = part();
+    assert!(Record::give_up_part(&mut unended));
+    assert_eq!(unended, None);
+    let mut whole = apply_all(&made);
+    let end = Record::expire(&mut whole).unwrap();
+    assert!(!Record::give_up_part(&mut whole));
+    let mut ended = part();
+    let _ = Record::apply_end(&mut ended, end);
+    assert!(Record::give_up_part(&mut ended));
+    assert_eq!(ended, Some(Record::Ended(end)));
+    assert_eq!(digest(&ended), digest(&whole));
+}
+
+#[test]
 fn an_access_told_back_and_forth_does_not_grow_younger() {
     let mut a = apply_all(&deltas(1, &[(0, Some(1))]));
     let mut b = created();

@@ -236,6 +236,17 @@ impl Record {
         }
     }
 
+    /// Drops part of a session of which nobody has the rest; whether there was such. An end that has come with it stays:
+    /// those it was compared with do not bring it again.
+    pub fn give_up_part(slot: &mut Option<Self>) -> bool {
+        let Some(Self::Held(state)) = slot else { return false };
+        if !state.partial {
+            return false;
+        }
+        *slot = state.expired.take().map(|end| Self::Ended(*end));
+        true
+    }
+
     /// Forgets removal marks that are older than any cut, or too many, and boots that are gone.
     pub fn forget(&mut self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) {
         if let Self::Held(state) = self {
