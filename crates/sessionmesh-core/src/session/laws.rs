@@ -265,6 +265,14 @@ fn who_gives_up_part_of_a_session_keeps_its_end() {
     assert!(Record::give_up_part(&mut ended));
     assert_eq!(ended, Some(Record::Ended(end)));
     assert_eq!(digest(&ended), digest(&whole));
+    // Also if part of what disproves it is all that ever came.
+    let mut first = apply_all(&made[..1]);
+    let end = Record::expire(&mut first).unwrap();
+    let mut disproved = Some(Record::Ended(end));
+    assert!(Record::apply(&mut disproved, &made[1], NOW).want.is_some());
+    assert_eq!(disproved.as_ref().and_then(Record::end), None);
+    assert!(Record::give_up_part(&mut disproved));
+    assert_eq!(disproved, Some(Record::Ended(end)));
 }
 
 #[test]

@@ -247,6 +247,14 @@ impl Record {
         true
     }
 
+    /// Of what takes the place of an end by idleness perhaps only part ever comes: then the end stands.
+    fn keep_end(slot: &Option<Self>, state: &mut SessionState) {
+        let end = slot.as_ref().and_then(Self::end).filter(|end| end.cause == EndCause::Expired);
+        if let Some(end) = end {
+            state.merge_expired(end);
+        }
+    }
+
     /// Forgets removal marks that are older than any cut, or too many, and boots that are gone.
     pub fn forget(&mut self, before_ms: u64, removals: usize, is_member: impl Fn(BootId) -> bool) {
         if let Self::Held(state) = self {
@@ -299,6 +307,7 @@ impl Record {
             None | Some(Self::Ended(_)) => {
                 // Unknown, or ended by an idleness that this access disproves.
                 let mut state = SessionState::empty(!delta.create, now);
+                Self::keep_end(slot, &mut state);
                 let _ = state.merge_delta(delta, now);
                 let created = delta.create;
                 *slot = Some(Self::Held(Box::new(state)));
@@ -363,6 +372,7 @@ impl Record {
                 let mut state = SessionState::empty(true, now);
                 // The clock reading of a state that only now comes here is the sender's.
                 state.touch = Touch::default();
+                Self::keep_end(slot, &mut state);
                 let complete = state.merge_update(update, now);
                 let created = state.is_live();
                 *slot = Some(Self::Held(Box::new(state)));
