@@ -216,7 +216,7 @@ impl Node {
             self.dials.ended(address, SeedState::Met, None);
         }
         self.dials.ended(hello.address, SeedState::Met, None);
-        self.lost.admitted(boot, &hello.name);
+        self.lost.admitted(boot, hello.incarnation, &hello.name);
         if self.state == MemberState::Joining {
             self.lost.inherit(hello.forgotten);
         }

@@ -75,15 +75,18 @@ impl Lost {
         true
     }
 
-    /// A node was admitted: it is back, and an earlier start of it never will be.
-    pub(super) fn admitted(&mut self, boot: BootId, name: &NodeName) {
+    /// A node was admitted: it is back, and an earlier start of it never will be. If it has started empty since it was
+    /// forgotten, what it was stays so: those who were with it then are strangers as it was.
+    pub(super) fn admitted(&mut self, boot: BootId, incarnation: u32, name: &NodeName) {
         self.away.retain(|away_boot, away| *away_boot != boot && away.name != *name);
-        self.forgotten.remove(&boot);
+        self.vouched(boot, incarnation);
     }
 
-    /// A member has admitted it: it has emptied itself, or was never beyond a cut from that member.
-    pub(super) fn vouched(&mut self, boot: BootId) {
-        self.forgotten.remove(&boot);
+    /// A member has admitted it: it was never beyond a cut from that member.
+    pub(super) fn vouched(&mut self, boot: BootId, incarnation: u32) {
+        if is_among(&self.forgotten, boot, incarnation) {
+            self.forgotten.remove(&boot);
+        }
     }
 
     /// What the others have forgotten, a joiner has too.

@@ -266,7 +266,8 @@ impl Node {
         if boot == self.me.boot || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
             return;
         }
-        self.lost.vouched(boot);
+        // Which of its incarnations is meant, a heartbeat does not say.
+        self.lost.vouched(boot, 0);
         if !self.lost.heard(boot, now) {
             self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
         }
@@ -305,7 +306,7 @@ impl Node {
     pub fn handle_told(&mut self, contacts: &[Contact], now: Instant) {
         for contact in contacts {
             let boot = contact.boot;
-            self.lost.vouched(boot);
+            self.lost.vouched(boot, contact.incarnation);
             // One of this node's own name is its former start, or will be refused when it is met.
             if contact.name == self.me.name
                 || self.members.contains_key(&boot)

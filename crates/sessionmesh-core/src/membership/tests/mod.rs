@@ -68,6 +68,7 @@ in_both_modes! {
     who_is_back_under_its_name_is_missed_by_nobody
     whom_a_member_hears_is_missed_until_it_is_linked
     whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is
+    one_of_a_side_that_has_started_empty_since_starts_empty_too
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -718,6 +719,38 @@ fn whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is(mode: Mode) 
     });
     assert_eq!(emptied, [false, true], "the one that slept past the horizon starts empty");
     assert_eq!(world.members(awake), ["n3"]);
+}
+
+/// Nobody of the side that it comes to has met it; the one whom it was with has started empty since.
+fn one_of_a_side_that_has_started_empty_since_starts_empty_too(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=2 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    let (stays, yields) = (0, 1);
+    world.cut(stays, yields);
+    world.run(Duration::from_secs(4));
+    let sleeper = world.start_with("n3", 4_003, 30, config, mode);
+    world.cut(stays, sleeper);
+    world.run(Duration::from_secs(40));
+    assert_eq!(world.members(sleeper), ["n2"]);
+    world.processes[sleeper].running = false;
+    world.run(Duration::from_secs(30));
+    world.cut.clear();
+    world.run(Duration::from_secs(40));
+    let emptied = |world: &World| {
+        [stays, yields, sleeper].map(|index| {
+            let is_emptied = |event: &&Event| matches!(event, Event::Emptied { .. });
+            world.processes[index].events.iter().filter(is_emptied).count()
+        })
+    };
+    assert_eq!(emptied(&world), [0, 1, 0]);
+    world.processes[sleeper].running = true;
+    world.run(Duration::from_secs(5));
+    assert_eq!(emptied(&world), [0, 1, 1]);
+    assert_eq!(world.members(stays), ["n2", "n3"]);
 }
 
 /// Two sides need not count a cut alike: one that stood still begins to miss the others when it wakes. Who starts
