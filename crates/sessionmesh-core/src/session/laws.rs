@@ -375,3 +375,16 @@ fn the_first_access_after_an_old_state_came_is_told_at_once() {
     let Some(Record::Held(state)) = &mut there else { panic!("it is there") };
     assert!(state.access(at(1_201), Duration::from_secs(60)), "no other node knows of a newer access");
 }
+
+#[test]
+fn an_outlived_end_that_was_announced_says_nothing_of_a_logout_in_either_order() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let mut lives = apply_all(&made[..1]);
+    let _ = Record::expire(&mut lives);
+    let _ = lives.as_mut().and_then(Record::announce).unwrap();
+    assert!(Record::apply(&mut lives, &made[1], NOW).created);
+    let logout = End { cause: EndCause::Destroyed, stamp: stamp(99, 2), announced: false };
+    let ended = Some(Record::Ended(logout));
+    assert_eq!(merge(&lives, &ended), ended);
+    assert_eq!(merge(&ended, &lives), ended);
+}

@@ -353,8 +353,10 @@ impl Record {
         };
         match slot {
             Some(Self::Ended(end)) if end.cause == EndCause::Destroyed || update.touch.stamp <= end.stamp => {
-                // It may have been announced.
-                *end = update.expired.map_or(*end, |expired| end.merge(expired));
+                // It may have been announced; one that the session has outlived is another.
+                let touch = update.touch.stamp;
+                let expired = update.expired.filter(|expired| touch <= expired.stamp);
+                *end = expired.map_or(*end, |expired| end.merge(expired));
                 Applied { held: true, late: true, ..Applied::default() }
             }
             Some(Self::Held(state)) => {
