@@ -286,7 +286,7 @@ mod tests {
     fn records_are_counted_and_parts_come_in_the_order_of_ids() {
         let table = SessionTable::new();
         let stamp = Stamp { hlc: Hlc::ZERO, origin: BootId::new(1).unwrap() };
-        let end = Record::Ended(End { cause: EndCause::Destroyed, stamp, announced: true });
+        let end = Record::Ended(End { announced: true, ..End::destroyed(stamp) });
         for n in 0..=u8::MAX {
             table.with(&SessionId::from_bytes([n; 16]), |slot| *slot = Some(end.clone()));
         }
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn fetching_sessions_from_memory_changes_nothing() {
         let table = SessionTable::new();
-        let end = End { cause: EndCause::Destroyed, stamp: Stamp::default(), announced: true };
+        let end = End { announced: true, ..End::destroyed(Stamp::default()) };
         let ids = [1, 2, 255].map(|n| SessionId::from_bytes([n; 16]));
         table.with(&ids[0], |slot| *slot = Some(Record::Ended(end)));
         let look = table.for_each_in(LAST_PART, |_, _| ());
@@ -335,11 +335,8 @@ mod tests {
         let table = SessionTable::new();
         let id = SessionId::from_bytes([7; 16]);
         let hlc = Hlc::from_raw(50 << 16);
-        let end = End {
-            cause: EndCause::Destroyed,
-            stamp: Stamp { hlc, origin: BootId::new(1).unwrap() },
-            announced: true,
-        };
+        let stamp = Stamp { hlc, origin: BootId::new(1).unwrap() };
+        let end = End { announced: true, ..End::destroyed(stamp) };
         table.with(&id, |slot| *slot = Some(Record::Ended(end)));
         let [one, other] = [1, 2].map(|boot| BootId::new(boot).unwrap());
         table.with(&id, |slot| table.depart(&id, slot, vec![one, other]));

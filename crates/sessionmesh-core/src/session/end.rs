@@ -21,9 +21,21 @@ pub struct End {
     pub stamp: Stamp,
     /// The first holder has announced it to the application.
     pub announced: bool,
+    /// Destroyed: where that was done the session was known to have expired.
+    pub after_expiry: bool,
 }
 
 impl End {
+    /// By idleness, after this access; nobody has been told yet.
+    pub fn expired(stamp: Stamp) -> Self {
+        Self { cause: EndCause::Expired, stamp, announced: false, after_expiry: false }
+    }
+
+    /// By this write; nobody has been told yet.
+    pub fn destroyed(stamp: Stamp) -> Self {
+        Self { cause: EndCause::Destroyed, stamp, announced: false, after_expiry: false }
+    }
+
     /// Whether all who hold the session know it to be over: destroyed, or announced, which an end by idleness is once
     /// they have agreed to it. Until then one of them may know of an access.
     pub fn is_agreed(&self) -> bool {
@@ -53,10 +65,10 @@ impl End {
         };
         // Nobody is told twice that a session is over, also if it had expired before the logout. But one that was used
         // again after an end by idleness ends anew.
-        let is_other_idle_end = self.cause == other.cause && self.cause == EndCause::Expired;
-        if !is_other_idle_end || self.stamp == other.stamp {
-            end.announced = self.announced || other.announced;
-        }
+        end.after_expiry = self.after_expiry || other.after_expiry;
+        let counts =
+            |one: Self| one.stamp == end.stamp || one.cause == EndCause::Destroyed || end.after_expiry;
+        end.announced = [self, other].into_iter().any(|one| one.announced && counts(one));
         end
     }
 }

@@ -114,7 +114,7 @@ proptest! {
         let made = deltas(1, &a);
         let mut slot = created();
         let position = if made.is_empty() { 0 } else { at.index(made.len()) };
-        let end = End { cause: EndCause::Destroyed, stamp: stamp(5, 4), announced: false };
+        let end = End::destroyed(stamp(5, 4));
         for (index, delta) in made.iter().enumerate() {
             if index == position { let _ = Record::apply_end(&mut slot, end); }
             let _ = Record::apply(&mut slot, delta, NOW);
@@ -383,8 +383,24 @@ fn an_outlived_end_that_was_announced_says_nothing_of_a_logout_in_either_order()
     let _ = Record::expire(&mut lives);
     let _ = lives.as_mut().and_then(Record::announce).unwrap();
     assert!(Record::apply(&mut lives, &made[1], NOW).created);
-    let logout = End { cause: EndCause::Destroyed, stamp: stamp(99, 2), announced: false };
+    let logout = End::destroyed(stamp(99, 2));
     let ended = Some(Record::Ended(logout));
     assert_eq!(merge(&lives, &ended), ended);
     assert_eq!(merge(&ended, &lives), ended);
+}
+
+/// It slept through what disproved the end by idleness, and through the logout.
+#[test]
+fn an_announced_end_that_only_a_sleeper_still_knows_says_nothing_of_a_logout() {
+    let clock = HybridClock::new();
+    let tick = |floor| Stamp { hlc: clock.tick(1, floor), origin: stamp(1, 3).origin };
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let mut lives = apply_all(&made[..1]);
+    let _ = Record::expire(&mut lives);
+    let _ = lives.as_mut().and_then(Record::announce).unwrap();
+    let sleeps = lives.clone();
+    assert!(Record::apply(&mut lives, &made[1], NOW).created);
+    let logout = Record::destroy(&mut lives, false, tick).unwrap();
+    assert_eq!(merge(&sleeps, &lives), Some(Record::Ended(logout)));
+    assert_eq!(merge(&lives, &sleeps), Some(Record::Ended(logout)));
 }

@@ -208,9 +208,13 @@ impl Record {
             Some(Self::Held(state)) => state.newest(),
             None => Hlc::ZERO,
         };
-        // Of one that has expired it may have been told.
-        let told = slot.as_ref().and_then(Self::end).is_some_and(|end| end.announced);
-        let end = End { cause: EndCause::Destroyed, stamp: tick(floor), announced: announced || told };
+        // Of one that has expired the application may have been told.
+        let expired = slot.as_ref().and_then(Self::end);
+        let end = End {
+            announced: announced || expired.is_some_and(|end| end.announced),
+            after_expiry: expired.is_some(),
+            ..End::destroyed(tick(floor))
+        };
         *slot = Some(Self::Ended(end));
         Ok(end)
     }
@@ -219,7 +223,7 @@ impl Record {
     pub fn expire(slot: &mut Option<Self>) -> Option<End> {
         match slot {
             Some(Self::Held(state)) if state.idle_end().is_none() => {
-                let end = End { cause: EndCause::Expired, stamp: state.touch.stamp, announced: false };
+                let end = End::expired(state.touch.stamp);
                 state.merge_expired(end);
                 Some(end)
             }

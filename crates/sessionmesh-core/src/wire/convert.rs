@@ -208,6 +208,7 @@ pub(super) fn end_to_wire(end: End) -> pb::End {
         hlc: end.stamp.hlc.get(),
         origin: end.stamp.origin.get(),
         announced: end.announced,
+        after_expiry: end.after_expiry,
     }
 }
 
@@ -218,7 +219,7 @@ pub(super) fn end_from_wire(end: pb::End) -> Parsed<End> {
         pb::EndCause::Expired => EndCause::Expired,
     };
     let stamp = Stamp { hlc: hlc_from_wire(end.hlc)?, origin: boot_from_wire(end.origin)? };
-    Ok(End { cause, stamp, announced: end.announced })
+    Ok(End { cause, stamp, announced: end.announced, after_expiry: end.after_expiry })
 }
 
 fn entries_to_wire(version: &Version) -> Vec<pb::VersionEntry> {

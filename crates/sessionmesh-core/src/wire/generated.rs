@@ -331,6 +331,9 @@ pub struct End {
     /// The first holder has announced the end.
     #[prost(bool, tag = "4")]
     pub announced: bool,
+    /// Of a session that was destroyed: it had expired before, and that may have been announced.
+    #[prost(bool, tag = "5")]
+    pub after_expiry: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {

@@ -295,9 +295,10 @@ mod tests {
 
     fn ends() -> impl Strategy<Value = End> {
         let cause = prop_oneof![Just(EndCause::Destroyed), Just(EndCause::Expired)];
-        (cause, 1..300u64, 1..4u64, any::<bool>()).prop_map(|(cause, hlc, origin, announced)| {
+        (cause, 1..300u64, 1..4u64, any::<(bool, bool)>()).prop_map(|(cause, hlc, origin, flags)| {
+            let (announced, after_expiry) = flags;
             let stamp = Stamp { hlc: Hlc::from_raw(hlc), origin: boot(origin) };
-            End { cause, stamp, announced }
+            End { cause, stamp, announced, after_expiry }
         })
     }
 

@@ -43,14 +43,14 @@ fn record() -> RecordUpdate {
         version,
         limits: LimitsUpdate { stamp: stamp(4, 8), limits: limits() },
         touch: TouchUpdate { stamp: stamp(9, 7), age: Duration::from_millis(5) },
-        expired: Some(End { cause: EndCause::Expired, stamp: stamp(4, 8), announced: true }),
+        expired: Some(End { announced: true, ..End::expired(stamp(4, 8)) }),
     };
     RecordUpdate { id: id(1), difference: Difference::State(state) }
 }
 
 /// One frame of every kind, from boot 7.
 fn frames() -> Vec<Frame> {
-    let end = End { cause: EndCause::Destroyed, stamp: stamp(9, 7), announced: false };
+    let end = End { after_expiry: true, ..End::destroyed(stamp(9, 7)) };
     let delta = Delta {
         id: id(1),
         previous: Hlc::from_raw(4),
@@ -154,8 +154,7 @@ fn a_flipped_bit_anywhere_is_a_frame_or_a_fault() {
 
 #[test]
 fn a_stamp_beyond_any_clock_is_a_fault() {
-    let end =
-        |hlc| Frame::Ended(id(1), End { cause: EndCause::Destroyed, stamp: stamp(hlc, 7), announced: false });
+    let end = |hlc| Frame::Ended(id(1), End::destroyed(stamp(hlc, 7)));
     assert!(decode(&end((1 << 63) - 1).encode()).is_ok());
     assert_eq!(decode(&end(1 << 63).encode()), Err(PeerMisbehaved::Invalid("stamp")));
 }

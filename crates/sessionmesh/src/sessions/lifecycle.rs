@@ -200,7 +200,7 @@ impl Sessions {
                 let origin = mesh.origin();
                 let hlc = origin.clock.tick(origin.now.wall_ms, sessionmesh_core::Hlc::ZERO);
                 let stamp = Stamp { hlc, origin: mesh.me.boot };
-                *slot = Some(Record::Ended(End { cause: EndCause::Destroyed, stamp, announced: true }));
+                *slot = Some(Record::Ended(End { announced: true, ..End::destroyed(stamp) }));
             }
             unknown
         });
