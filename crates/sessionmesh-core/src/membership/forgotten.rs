@@ -308,16 +308,20 @@ impl Node {
         self.doubting = false;
         self.candidates.clear();
         self.claims.clear();
-        let mut former: Vec<(BootId, u32)> =
+        let members: Vec<(BootId, u32)> =
             self.members.iter().map(|(boot, member)| (*boot, member.incarnation)).collect();
-        for (boot, _) in &former {
+        for (boot, _) in &members {
             self.remove(*boot, DropCause::Emptied, now);
         }
-        // The rest of this side is no more to be merged with than this node was. One that slept still
-        // holds those for its members who have gone on without it.
-        former.retain(|(boot, _)| {
-            *boot != met.boot && !met.members.iter().any(|contact| contact.boot == *boot)
-        });
+        // The rest of this side, and whom it had lost, is no more to be merged with than this node was. One that slept
+        // still holds those for its members, or misses those, who have gone on without it.
+        let contacts = met.members.iter().map(|contact| (contact.boot, contact.incarnation));
+        let absent = met.absent.iter().map(|absent| (absent.boot, absent.incarnation));
+        let theirs: Vec<(BootId, u32)> =
+            contacts.chain(absent).chain([(met.boot, met.incarnation)]).collect();
+        let away = self.lost.away.iter().map(|(boot, away)| (*boot, away.incarnation));
+        let former: Vec<(BootId, u32)> =
+            members.into_iter().chain(away).filter(|known| !theirs.contains(known)).collect();
         self.lost = Lost::default();
         self.lost.inherit(former);
         self.actions.push_back(Action::Empty);

@@ -10,8 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::membership::MemberState;
 use crate::session::{
-    Attribute, Delta, Difference, End, EndCause, Limits, LimitsUpdate, RecordUpdate, StateUpdate,
-    TouchUpdate, Version,
+    Attribute, Delta, Difference, End, Limits, LimitsUpdate, RecordUpdate, StateUpdate, TouchUpdate, Version,
 };
 use crate::{BootId, Hlc, NodeName, SessionId, Stamp};
 

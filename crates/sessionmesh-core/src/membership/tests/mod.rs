@@ -69,6 +69,7 @@ in_both_modes! {
     whom_a_member_hears_is_missed_until_it_is_linked
     whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is
     one_of_a_side_that_has_started_empty_since_starts_empty_too
+    one_that_started_empty_for_a_side_that_died_joins_its_old_side
 }
 
 fn nodes_that_start_together_form_one_view_and_are_ready_soon_after_the_join_wait(mode: Mode) {
@@ -751,6 +752,36 @@ fn one_of_a_side_that_has_started_empty_since_starts_empty_too(mode: Mode) {
     world.run(Duration::from_secs(5));
     assert_eq!(emptied(&world), [0, 1, 1]);
     assert_eq!(world.members(stays), ["n2", "n3"]);
+}
+
+/// It has started empty for a side that is gone before it could join: nobody is left but those with whom it was.
+fn one_that_started_empty_for_a_side_that_died_joins_its_old_side(mode: Mode) {
+    let config = MembershipConfig { horizon: Duration::from_secs(60), ..MembershipConfig::default() };
+    let mut world = World::new(mode);
+    for n in 1..=4 {
+        world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+    }
+    world.run(Duration::from_secs(4));
+    let (one_side, yields, stays) = ([0, 1], 2, 3);
+    for index in one_side {
+        world.cut(index, yields);
+        world.cut(index, stays);
+    }
+    world.run(Duration::from_secs(70));
+    world.cut.remove(&(0, yields));
+    let is_emptied = |world: &World| world.state(yields) == MemberState::Joining;
+    for _ in 0..5_000 {
+        if is_emptied(&world) {
+            break;
+        }
+        world.run(Duration::from_millis(1));
+    }
+    assert!(is_emptied(&world), "the smaller side yields");
+    for index in one_side {
+        world.kill(index);
+    }
+    world.run(config.drop_time * 10);
+    assert_eq!((world.state(yields), world.members(yields)), (MemberState::Ready, vec!["n4".into()]));
 }
 
 /// Two sides need not count a cut alike: one that stood still begins to miss the others when it wakes. Who starts
