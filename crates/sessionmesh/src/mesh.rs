@@ -340,12 +340,15 @@ impl Mesh {
         }
     }
 
-    /// Tells other holders of an access, if it is time to.
-    pub(crate) fn touch_if_due(&self, id: &SessionId) {
+    /// Tells other holders of an access, if it is time to. `is_doubted`: another holder asks, which takes the session for
+    /// idle or doubts what it has; it is to know better at once.
+    pub(crate) fn touch_if_due(&self, id: &SessionId, is_doubted: bool) {
         let now = host::mono();
-        let interval = self.config.touch_interval();
         let due = self.table.with(id, |slot| match slot {
-            Some(Record::Held(state)) if state.is_live() => state.access(now, interval),
+            Some(Record::Held(state)) if state.is_live() => {
+                let at_once = is_doubted && now < state.ends_at(self.config.idle);
+                state.access(now, if at_once { Duration::ZERO } else { self.config.touch_interval() })
+            }
             _ => false,
         });
         if due {

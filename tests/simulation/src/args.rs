@@ -68,7 +68,7 @@ pub(crate) fn main() -> ExitCode {
         return band::report(&Band {
             seeds: args.seeds,
             kind: args.kind,
-            and_kept: args.kind == Kind::Any,
+            and_kept: true,
             jobs,
             keep_going: args.keep_going,
             progress: true,

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kept::KEPT;
+use crate::kept;
 use crate::run::{Verdict, play, play_twice};
 use crate::scenario::Kind;
 
@@ -88,7 +88,7 @@ pub(crate) struct Outcome {
 impl Band {
     /// Plays it.
     pub(crate) fn play(&self) -> Outcome {
-        let kept = KEPT.map(|(seed, _)| seed).into_iter();
+        let kept = kept::of(self.kind).iter().map(|(seed, _)| *seed);
         let kept = kept.filter(|seed| self.and_kept && !self.seeds.contains(seed));
         let seeds: Vec<u64> = kept.chain(self.seeds.clone()).collect();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));

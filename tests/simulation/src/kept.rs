@@ -3,8 +3,38 @@
 //! A change of what a seed decides (`scenario`, `faults`, `users`) makes them other ones, that prove no more than any
 //! seed: then those of the newest bands take their place. What was mended has its own story where it can be told without a seed.
 
-/// By their first digits. Of [`Kind::Any`](crate::scenario::Kind); those of the other kinds are in the bands that CI plays.
-pub(crate) const KEPT: [(u64, &str); 39] = [
+use crate::scenario::Kind;
+
+/// Those of a kind, with what was behind each.
+pub(crate) fn of(kind: Kind) -> &'static [(u64, &'static str)] {
+    match kind {
+        Kind::Any => &ANY,
+        Kind::Pausing => &PAUSING,
+        // In the band that CI plays.
+        Kind::Merging => &[],
+    }
+}
+
+/// By their digits.
+const PAUSING: [(u64, &str); 8] = [
+    (13_608, "a logout took over that an end by idleness was announced which the session had outlived"),
+    (
+        18_372,
+        "what a node that had slept still knew of a member that was gone stood for what others had heard of it later",
+    ),
+    (
+        24_420,
+        "a side's last node started empty, and nobody knew any more whom it had lost: that one brought back a logged-out session",
+    ),
+    (24_952, "the same as 13,608, of one that slept through the access and the logout"),
+    (33_943, "a holder denied what another had just been asked for, and had not told of"),
+    (3_618, "one that slept missed a member as what it had been before that started empty"),
+    (3_629, "part of a session was given up, and its end with it"),
+    (7_136, "one that started empty kept nothing of whom its former side had lost"),
+];
+
+/// By their first digits.
+const ANY: [(u64, &str); 39] = [
     (
         122_188,
         "a joiner and a node that had just become ready both drove the first pass: all travelled twice",

@@ -334,7 +334,8 @@ impl Link<'_> {
             mesh.meet_unknown_ends([fetch.id]);
         }
         if fetch.access && matches!(standing, Standing::Holder | Standing::Settled) {
-            mesh.touch_if_due(&fetch.id);
+            let is_doubted = fetch.version.is_some() && routes.view.is_holder(&fetch.id, self.peer.boot);
+            mesh.touch_if_due(&fetch.id, is_doubted);
         }
         fetch::answer(&mesh.table, fetch, standing, host::now())
     }
