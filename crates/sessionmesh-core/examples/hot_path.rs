@@ -88,7 +88,7 @@ fn main() {
         }
         while let Some(frame) = decoder.next(&mut wire).unwrap() {
             if through == 3 {
-                let _ = receive(&there, &other_clock, &mut inbox, frame, Duration::ZERO, now, |_| ());
+                let _ = receive(&there, &other_clock, &mut inbox, frame, Duration::ZERO, now.into(), |_| ());
             }
         }
     }

@@ -47,11 +47,12 @@ impl Proposed {
 
     /// Announces what all have agreed to, or was destroyed meanwhile.
     fn announce(&mut self, mesh: &Mesh) {
-        let unasked = mutated!(ExpiryWithoutGrace) || mutated!(ExpiryInDoubt) && mesh.is_doubting();
         self.0.retain(|id, wait| {
             let end = mesh.table.read(id, |record| record.and_then(Record::end));
             let is_over = match end {
-                Some(end) => end.announced || end.cause == EndCause::Destroyed || wait.is_met() || unasked,
+                Some(_) if mutated!(ExpiryWithoutGrace) => true,
+                Some(_) if mutated!(ExpiryInDoubt) => true,
+                Some(end) => end.announced || end.cause == EndCause::Destroyed || wait.is_met(),
                 None => true,
             };
             if is_over {

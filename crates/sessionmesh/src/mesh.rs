@@ -57,6 +57,8 @@ pub(crate) struct Mesh {
     events: broadcast::Sender<Event>,
     /// The control task's last tick, in nanoseconds of the boot-time clock.
     ticked: AtomicU64,
+    /// The last tick before this node was paused.
+    paused_at: AtomicU64,
     serving: AtomicBool,
     doubting: AtomicBool,
     /// The view in which this node has compared with all; 0 if there is none.
@@ -98,6 +100,7 @@ impl Mesh {
             requests: Requests::default(),
             events: broadcast::Sender::new(1024),
             ticked: AtomicU64::new(host::mono().as_nanos()),
+            paused_at: AtomicU64::new(0),
             serving: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
             settled_in: AtomicU64::new(0),
@@ -157,6 +160,9 @@ impl Mesh {
     /// The control task is alive, and this is what it knows.
     pub(crate) fn set_state(&self, now: Instant, serving: bool, doubting: bool) {
         self.serving.store(serving, Ordering::Release);
+        if self.stands_still_at(now) {
+            self.paused_at.store(self.ticked.load(Ordering::Acquire), Ordering::Release);
+        }
         self.doubting.store(doubting, Ordering::Release);
         self.ticked.store(now.as_nanos(), Ordering::Release);
     }
@@ -199,8 +205,26 @@ impl Mesh {
     pub(crate) fn is_doubting_at(&self, now: Instant) -> bool {
         // Threads wake in any order after a pause: the first request may be ahead of the control
         // task, and must see for itself.
+        self.doubting.load(Ordering::Acquire) || self.stands_still_at(now)
+    }
+
+    fn stands_still_at(&self, now: Instant) -> bool {
         let config = &self.config.membership;
-        self.doubting.load(Ordering::Acquire) || self.since_tick_at(now) >= config.tick() + config.lateness()
+        self.since_tick_at(now) >= config.tick() + config.lateness()
+    }
+
+    /// How old may be what comes now on a link that was opened then. What has lain in the socket of a node that stood
+    /// still would else be an access of this moment, and bring back what had expired elsewhere.
+    pub(crate) fn arrival_age(&self, opened_at: Instant, now: Instant) -> Duration {
+        let paused_at = if self.stands_still_at(now) {
+            self.ticked.load(Ordering::Acquire)
+        } else if self.doubting.load(Ordering::Acquire) {
+            self.paused_at.load(Ordering::Acquire)
+        } else {
+            return Duration::ZERO;
+        };
+        let paused_at = Instant::from_nanos(paused_at);
+        if opened_at <= paused_at { now - paused_at } else { Duration::ZERO }
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.

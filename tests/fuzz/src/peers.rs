@@ -68,7 +68,7 @@ pub fn messages(data: &[u8]) {
                 let _ = responder.handle(step, &table, &clock, now(), |_, _| ());
             }
             frame if frame.is_data() => {
-                let received = receive(&table, &clock, &mut inbox, frame, Duration::ZERO, now(), |_| ());
+                let received = receive(&table, &clock, &mut inbox, frame, Duration::ZERO, now().into(), |_| ());
                 if let Some(id) = received.id.filter(|_| received.pull.is_none()) {
                     inbox.completed(&id);
                 }
@@ -88,7 +88,7 @@ fn agree(one: &Sessions, two: &Sessions, clock: &HybridClock) {
         let mut updates = Vec::new();
         from.for_each(|id, record| updates.extend(record.update(*id, None, now().mono)));
         for update in updates {
-            receive(to, clock, &mut Inbox::new(), Frame::Record(update), Duration::ZERO, now(), |_| ());
+            receive(to, clock, &mut Inbox::new(), Frame::Record(update), Duration::ZERO, now().into(), |_| ());
         }
     }
     one.for_each(|id, record| {

@@ -225,7 +225,7 @@ impl Way {
         let begun = Instant::now();
         for frame in arrived {
             let (table, clock, inbox) = (&self.tables[1], &self.clocks[1], &mut self.inboxes[1]);
-            let _ = receive(table, clock, inbox, frame, Duration::ZERO, now, |_| ());
+            let _ = receive(table, clock, inbox, frame, Duration::ZERO, now.into(), |_| ());
         }
         timed(Stage::Apply, begun.elapsed());
         let _ = self.inboxes[1].take_ack(true);

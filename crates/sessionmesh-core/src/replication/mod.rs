@@ -26,7 +26,7 @@ mod tally;
 pub use inbox::{Inbox, Taken};
 pub use lookup::{Here, LookUp, LookUpStep, LookUpTimes, Standpoint, Verdict};
 pub use outbox::{Appended, Filled, Outbox, OutboxStats, rest};
-pub use receive::{Received, receive};
+pub use receive::{Arrival, Received, receive};
 pub use strays::Strays;
 pub use table::Table;
 pub use tally::{AckLevel, AckTally, Outcome};

@@ -27,6 +27,21 @@ pub struct Received {
     pub outlived: bool,
 }
 
+/// When a frame came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// For how long this node may have left it lying, if it stood still.
+    pub age: Duration,
+    /// When it takes it.
+    pub now: Now,
+}
+
+impl From<Now> for Arrival {
+    fn from(now: Now) -> Self {
+        Self { age: Duration::ZERO, now }
+    }
+}
+
 /// Applies a data frame and counts it. Frames that are not data are left alone. `idle`: the cluster's. `note` is called
 /// with the session's id, under its lock.
 pub fn receive(
@@ -35,7 +50,7 @@ pub fn receive(
     inbox: &mut Inbox,
     frame: Frame,
     idle: Duration,
-    now: Now,
+    Arrival { age, now }: Arrival,
     note: impl FnOnce(&SessionId),
 ) -> Received {
     let (id, newest) = match &frame {
@@ -53,9 +68,9 @@ pub fn receive(
             Frame::Delta(delta) if slot.is_none() && !delta.create && mutated!(AckWithoutApply) => {
                 Applied { held: true, ..Applied::default() }
             }
-            Frame::Delta(delta) => Record::apply(slot, &delta, now.mono),
+            Frame::Delta(delta) => Record::apply(slot, &delta, age, now.mono),
             Frame::Ended(_, end) => Record::apply_end(slot, end),
-            Frame::Record(record) => Record::apply_update(slot, record.difference, now.mono),
+            Frame::Record(record) => Record::apply_update(slot, record.difference.aged(age), now.mono),
             _ => Applied::default(),
         };
         if applied.ended.is_some() && slot.as_ref().is_some_and(|record| record.is_disproved(idle, now.mono))

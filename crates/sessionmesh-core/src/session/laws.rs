@@ -47,7 +47,7 @@ fn created() -> Option<Record> {
 fn apply_all<'a>(deltas: impl IntoIterator<Item = &'a Delta>) -> Option<Record> {
     let mut slot = created();
     for delta in deltas {
-        let _ = Record::apply(&mut slot, delta, NOW);
+        let _ = Record::apply(&mut slot, delta, Duration::ZERO, NOW);
     }
     slot
 }
@@ -117,7 +117,7 @@ proptest! {
         let end = End::destroyed(stamp(5, 4));
         for (index, delta) in made.iter().enumerate() {
             if index == position { let _ = Record::apply_end(&mut slot, end); }
-            let _ = Record::apply(&mut slot, delta, NOW);
+            let _ = Record::apply(&mut slot, delta, Duration::ZERO, NOW);
         }
         let _ = Record::apply_end(&mut slot, end);
         let late = merge(&slot, &apply_all(&made));
@@ -129,8 +129,8 @@ proptest! {
 fn a_delta_past_a_gap_is_applied_and_the_version_stays() {
     let made = deltas(1, &[(0, Some(1)), (1, Some(2)), (2, Some(3))]);
     let mut slot = created();
-    let _ = Record::apply(&mut slot, &made[0], NOW);
-    let applied = Record::apply(&mut slot, &made[2], NOW);
+    let _ = Record::apply(&mut slot, &made[0], Duration::ZERO, NOW);
+    let applied = Record::apply(&mut slot, &made[2], Duration::ZERO, NOW);
     let state = slot.as_ref().and_then(Record::live).unwrap();
     assert_eq!(applied.want, Some(Some(state.version().clone())));
     assert_eq!(state.version().get(made[0].stamp.origin), made[0].stamp.hlc);
@@ -141,7 +141,7 @@ fn a_delta_past_a_gap_is_applied_and_the_version_stays() {
 fn an_unknown_session_is_kept_in_part_and_not_served_until_it_is_whole() {
     let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
     let mut slot = None;
-    let applied = Record::apply(&mut slot, &made[1], NOW);
+    let applied = Record::apply(&mut slot, &made[1], Duration::ZERO, NOW);
     assert!(!applied.held && applied.want == Some(None));
     assert!(slot.as_ref().and_then(Record::live).is_none());
     assert!(slot.as_ref().and_then(|record| record.update(ID, None, NOW)).is_none(), "nobody's source");
@@ -155,14 +155,14 @@ fn an_idle_end_yields_to_a_newer_access_and_to_no_older_one() {
     let mut slot = apply_all(&first);
     let end = Record::expire(&mut slot).unwrap();
     assert!(slot.as_ref().and_then(Record::live).is_none());
-    assert!(Record::apply(&mut slot, &first[0], NOW).held);
+    assert!(Record::apply(&mut slot, &first[0], Duration::ZERO, NOW).held);
     assert!(slot.as_ref().and_then(Record::live).is_none(), "the access that it knew changes nothing");
 
     let newer = Delta { stamp: stamp(99, 2), previous: Hlc::ZERO, changes: Vec::new(), ..first[0].clone() };
     let mut elsewhere = apply_all(first.iter().chain([&newer]));
     let applied = Record::apply_end(&mut elsewhere, end);
     assert!(applied.outlived && applied.superseded && elsewhere.as_ref().and_then(Record::live).is_some());
-    let applied = Record::apply(&mut slot, &newer, NOW);
+    let applied = Record::apply(&mut slot, &newer, Duration::ZERO, NOW);
     assert!(applied.created, "it lives again, with all it had");
     assert_eq!(digest(&slot), digest(&elsewhere));
 }
@@ -216,7 +216,7 @@ fn a_session_that_was_used_after_an_announced_end_ends_anew() {
     let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
     let mut slot = apply_all(&made[..1]);
     let first = Record::expire(&mut slot).and_then(|_| slot.as_mut().and_then(Record::announce)).unwrap();
-    assert!(Record::apply(&mut slot, &made[1], NOW).created);
+    assert!(Record::apply(&mut slot, &made[1], Duration::ZERO, NOW).created);
     let second = Record::expire(&mut slot).unwrap();
     assert!(second.stamp > first.stamp);
     let end = slot.as_ref().and_then(Record::end).unwrap();
@@ -251,7 +251,7 @@ fn who_gives_up_part_of_a_session_keeps_its_end() {
     let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
     let part = || {
         let mut slot = None;
-        assert!(Record::apply(&mut slot, &made[1], NOW).want.is_some());
+        assert!(Record::apply(&mut slot, &made[1], Duration::ZERO, NOW).want.is_some());
         slot
     };
     let mut unended = part();
@@ -269,7 +269,7 @@ fn who_gives_up_part_of_a_session_keeps_its_end() {
     let mut first = apply_all(&made[..1]);
     let end = Record::expire(&mut first).unwrap();
     let mut disproved = Some(Record::Ended(end));
-    assert!(Record::apply(&mut disproved, &made[1], NOW).want.is_some());
+    assert!(Record::apply(&mut disproved, &made[1], Duration::ZERO, NOW).want.is_some());
     assert_eq!(disproved.as_ref().and_then(Record::end), None);
     assert!(Record::give_up_part(&mut disproved));
     assert_eq!(disproved, Some(Record::Ended(end)));
@@ -347,7 +347,7 @@ fn boots_gone_for_the_horizon_and_old_removal_marks_are_forgotten() {
             create: false,
             ack_later: false,
         };
-        let _ = Record::apply(&mut slot, &delta, NOW);
+        let _ = Record::apply(&mut slot, &delta, Duration::ZERO, NOW);
     }
     // Boot 2 is still a member; boot 3 wrote a moment ago.
     let member = BootId::new(2).unwrap();
@@ -382,7 +382,7 @@ fn an_outlived_end_that_was_announced_says_nothing_of_a_logout_in_either_order()
     let mut lives = apply_all(&made[..1]);
     let _ = Record::expire(&mut lives);
     let _ = lives.as_mut().and_then(Record::announce).unwrap();
-    assert!(Record::apply(&mut lives, &made[1], NOW).created);
+    assert!(Record::apply(&mut lives, &made[1], Duration::ZERO, NOW).created);
     let logout = End::destroyed(stamp(99, 2));
     let ended = Some(Record::Ended(logout));
     assert_eq!(merge(&lives, &ended), ended);
@@ -399,8 +399,29 @@ fn an_announced_end_that_only_a_sleeper_still_knows_says_nothing_of_a_logout() {
     let _ = Record::expire(&mut lives);
     let _ = lives.as_mut().and_then(Record::announce).unwrap();
     let sleeps = lives.clone();
-    assert!(Record::apply(&mut lives, &made[1], NOW).created);
+    assert!(Record::apply(&mut lives, &made[1], Duration::ZERO, NOW).created);
     let logout = Record::destroy(&mut lives, false, tick).unwrap();
     assert_eq!(merge(&sleeps, &lives), Some(Record::Ended(logout)));
     assert_eq!(merge(&lives, &sleeps), Some(Record::Ended(logout)));
+}
+
+/// A node that stood still finds it in its socket when the session has long been over elsewhere.
+#[test]
+fn what_has_lain_in_a_socket_is_no_access_of_this_moment() {
+    let made = deltas(1, &[(0, Some(1)), (1, Some(2))]);
+    let (idle, later) = (Duration::from_secs(1_800), NOW + Duration::from_secs(7_200));
+    for age in [Duration::ZERO, Duration::from_secs(7_000)] {
+        let mut made_late = None;
+        let create = Delta { create: true, ..made[0].clone() };
+        let _ = Record::apply(&mut made_late, &create, age, later);
+        let mut written_late = apply_all(&made[..1]);
+        let _ = Record::apply(&mut written_late, &made[1], age, later);
+        for mut slot in [made_late, written_late] {
+            let _ = Record::expire(&mut slot).unwrap();
+            let is_used = slot.as_ref().is_some_and(|record| record.is_disproved(idle, later));
+            assert_eq!(is_used, age.is_zero());
+            let Some(Record::Held(state)) = &mut slot else { panic!("it is there") };
+            assert_eq!(state.access(later, Duration::from_secs(60)), !age.is_zero(), "the next one is told");
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl Record {
             create: true,
             ack_later: false,
         };
-        let _ = state.merge_delta(&delta, now);
+        let _ = state.merge_delta(&delta, Duration::ZERO, now);
         Ok((Self::Held(Box::new(state)), delta))
     }
 
@@ -143,7 +143,7 @@ impl Record {
             create: false,
             ack_later: false,
         };
-        let _ = state.merge_delta(&delta, now);
+        let _ = state.merge_delta(&delta, Duration::ZERO, now);
         state.attributes.trim_removals(limits.attributes);
         state.touch.last_access = state.touch.last_access.max(now);
         Ok(Some(delta))
@@ -282,8 +282,9 @@ impl Record {
         Some(*end)
     }
 
-    /// Applies another node's delta.
-    pub fn apply(slot: &mut Option<Self>, delta: &Delta, now: Instant) -> Applied {
+    /// Applies another node's delta. `age`: how long ago it may have been made; zero, but for what has lain in the socket
+    /// of a node that stood still.
+    pub fn apply(slot: &mut Option<Self>, delta: &Delta, age: Duration, now: Instant) -> Applied {
         match slot {
             Some(Self::Ended(end))
                 if (end.cause == EndCause::Destroyed || delta.stamp <= end.stamp)
@@ -296,7 +297,7 @@ impl Record {
                     return Applied { held: true, ..Applied::default() };
                 }
                 let was_live = state.is_live();
-                let (follows, conflicts) = state.merge_delta(delta, now);
+                let (follows, conflicts) = state.merge_delta(delta, age, now);
                 if follows {
                     return Applied {
                         held: true,
@@ -311,8 +312,9 @@ impl Record {
             None | Some(Self::Ended(_)) => {
                 // Unknown, or ended by an idleness that this access disproves.
                 let mut state = SessionState::empty(!delta.create, now);
+                state.touch = Touch::default();
                 Self::keep_end(slot, &mut state);
-                let _ = state.merge_delta(delta, now);
+                let _ = state.merge_delta(delta, age, now);
                 let created = delta.create;
                 *slot = Some(Self::Held(Box::new(state)));
                 Applied { held: created, want: (!created).then_some(None), created, ..Applied::default() }
@@ -427,7 +429,7 @@ impl SessionState {
         let previous = self.version.get(stamp.origin);
         let delta =
             Delta { id, previous, stamp, changes: Vec::new(), limits: None, create: false, ack_later: false };
-        let _ = self.merge_delta(&delta, now);
+        let _ = self.merge_delta(&delta, Duration::ZERO, now);
         delta
     }
 

@@ -119,8 +119,8 @@ impl SessionState {
     }
 
     /// Merges another node's delta; says whether the version went along, and how many of its writes
-    /// lost against writes that it did not know of.
-    pub(super) fn merge_delta(&mut self, delta: &Delta, now: Instant) -> (bool, usize) {
+    /// lost against writes that it did not know of. `age`: how long ago it was made, as far as that is known.
+    pub(super) fn merge_delta(&mut self, delta: &Delta, age: Duration, now: Instant) -> (bool, usize) {
         let origin = delta.stamp.origin;
         let writes = delta.changes.iter();
         let writes = writes.map(|(name, value)| Attribute::new(name, delta.stamp, value.as_ref()));
@@ -128,7 +128,7 @@ impl SessionState {
         if let Some(limits) = delta.limits {
             self.limits.merge(local_limits(delta.stamp, limits, now));
         }
-        self.merge_touch(TouchUpdate { stamp: delta.stamp, age: Duration::ZERO }, now);
+        self.merge_touch(TouchUpdate { stamp: delta.stamp, age }, now);
         let follows =
             !self.partial && (delta.previous <= self.version.get(origin) || mutated!(VectorOverGap));
         if follows {

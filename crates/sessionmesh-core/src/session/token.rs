@@ -110,7 +110,7 @@ mod tests {
                 changes: alloc::vec![(alloc::format!("k{number}").into(), Some("x".into()))],
                 limits: None,
             };
-            let _ = Record::apply(&mut slot, &delta, Instant::ZERO + Duration::from_secs(1));
+            let _ = Record::apply(&mut slot, &delta, Duration::ZERO, Instant::ZERO + Duration::from_secs(1));
         }
         match slot {
             Some(Record::Held(state)) => *state,

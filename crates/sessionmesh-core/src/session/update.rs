@@ -80,6 +80,17 @@ pub struct TouchUpdate {
     pub age: Duration,
 }
 
+impl Difference {
+    /// As it is after so long.
+    #[must_use]
+    pub fn aged(mut self, by: Duration) -> Self {
+        if let Self::State(update) = &mut self {
+            update.touch.age = update.touch.age.saturating_add(by);
+        }
+        self
+    }
+}
+
 impl RecordUpdate {
     /// Whether it tells of an end, and nothing else.
     pub fn is_end(&self) -> bool {

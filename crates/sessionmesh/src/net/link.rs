@@ -13,7 +13,7 @@ use crate::host::WRITE_BYTES;
 use bytes::BytesMut;
 use sessionmesh_core::membership::LinkId;
 use sessionmesh_core::replication::fetch::{self, Standing};
-use sessionmesh_core::replication::{Inbox, Strays, Table, receive, rest};
+use sessionmesh_core::replication::{Arrival, Inbox, Strays, Table, receive, rest};
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
@@ -85,6 +85,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         recheck_at: tokio::time::Instant::now(),
         rests_until: None,
         sync: to_sync,
+        opened_at: host::mono(),
     };
     let closed = tokio::select! {
         biased;
@@ -126,6 +127,7 @@ struct Link<'a> {
     /// What waits in the outbox rests until then.
     rests_until: Option<Instant>,
     sync: mpsc::Sender<SyncInput>,
+    opened_at: Instant,
 }
 
 impl Link<'_> {
@@ -246,7 +248,9 @@ impl Link<'_> {
     fn apply(&mut self, frame: Frame, now: Now) {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let received = receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, now, note);
+        let arrival = Arrival { age: mesh.arrival_age(self.opened_at, now.mono), now };
+        let received =
+            receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, arrival, note);
         let Some(id) = received.id else { return };
         if let Some(version) = received.pull {
             self.pull(id, version);

@@ -451,7 +451,7 @@ fn part_of_a_session_that_has_ended_for_all_others_is_no_session() {
     let ended = world.member(3).table.read(&id, |record| record.cloned());
     world.member(2).table.with(&id, |slot| {
         *slot = ended;
-        assert_eq!(Record::apply(slot, &delta, now).want, Some(None));
+        assert_eq!(Record::apply(slot, &delta, Duration::ZERO, now).want, Some(None));
     });
     assert_eq!(world.look_up(2, id).0, Verdict::Absent, "on the holder that has the part");
     assert_eq!(world.look_up(1, id).0, Verdict::Absent, "for a visitor");

@@ -212,7 +212,7 @@ impl Mesh {
                     &mut back.inbox.borrow_mut(),
                     frame,
                     Duration::ZERO,
-                    now,
+                    now.into(),
                     |_| (),
                 );
                 if let (Some(id), Some(version)) = (received.id, received.pull) {

@@ -163,7 +163,7 @@ fn what_a_stray_has_past_a_gap_reaches_the_holders() {
         Record::change(&mut elsewhere, stray, change, &limits, Instant::ZERO, |_| stamp).unwrap().unwrap()
     };
     let (_, kept) = (write("lost", 1_000_000), write("kept", 2_000_000));
-    node(0).with(&stray, |slot| assert!(Record::apply(slot, &kept, Instant::ZERO).held));
+    node(0).with(&stray, |slot| assert!(Record::apply(slot, &kept, Duration::ZERO, Instant::ZERO).held));
     world.pass(0, 1);
     world.pass(0, 2);
     assert_eq!(world.copies(stray), [2, 3]);
