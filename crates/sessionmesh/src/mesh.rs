@@ -213,9 +213,9 @@ impl Mesh {
         self.since_tick_at(now) >= config.tick() + config.lateness()
     }
 
-    /// How old may be what comes now on a link that was opened then. What has lain in the socket of a node that stood
-    /// still would else be an access of this moment, and bring back what had expired elsewhere.
-    pub(crate) fn arrival_age(&self, opened_at: Instant, now: Instant) -> Duration {
+    /// How old may be what comes now on a link where the last answer came then. What has lain in the socket of a node that
+    /// stood still would else be an access of this moment, and bring back what had expired elsewhere.
+    pub(crate) fn arrival_age(&self, answered_at: Instant, now: Instant) -> Duration {
         let paused_at = if self.stands_still_at(now) {
             self.ticked.load(Ordering::Acquire)
         } else if self.doubting.load(Ordering::Acquire) {
@@ -224,7 +224,7 @@ impl Mesh {
             return Duration::ZERO;
         };
         let paused_at = Instant::from_nanos(paused_at);
-        if opened_at <= paused_at { now - paused_at } else { Duration::ZERO }
+        if answered_at <= paused_at { now - paused_at } else { Duration::ZERO }
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.

@@ -85,7 +85,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         recheck_at: tokio::time::Instant::now(),
         rests_until: None,
         sync: to_sync,
-        opened_at: host::mono(),
+        answered_at: host::mono(),
     };
     let closed = tokio::select! {
         biased;
@@ -127,7 +127,8 @@ struct Link<'a> {
     /// What waits in the outbox rests until then.
     rests_until: Option<Instant>,
     sync: mpsc::Sender<SyncInput>,
-    opened_at: Instant,
+    /// When the link was opened, or an answer came last. What comes after one has not lain in the socket since before.
+    answered_at: Instant,
 }
 
 impl Link<'_> {
@@ -227,6 +228,9 @@ impl Link<'_> {
         let mut now = host::now();
         while let Some(frame) = self.decoder.next(&mut self.read)? {
             self.peer.traffic.frames_received.fetch_add(1, Ordering::Relaxed);
+            if matches!(frame, Frame::Pong(_) | Frame::Fetched(_) | Frame::PassReply(_)) {
+                self.answered_at = now.mono;
+            }
             let for_pass = match frame {
                 frame if frame.is_data() => {
                     self.apply(frame, now);
@@ -248,7 +252,7 @@ impl Link<'_> {
     fn apply(&mut self, frame: Frame, now: Now) {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let arrival = Arrival { age: mesh.arrival_age(self.opened_at, now.mono), now };
+        let arrival = Arrival { age: mesh.arrival_age(self.answered_at, now.mono), now };
         let received =
             receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, arrival, note);
         let Some(id) = received.id else { return };
