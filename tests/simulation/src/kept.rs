@@ -16,7 +16,7 @@ pub(crate) fn of(kind: Kind) -> &'static [(u64, &'static str)] {
 }
 
 /// By their digits.
-const PAUSING: [(u64, &str); 8] = [
+const PAUSING: [(u64, &str); 10] = [
     (13_608, "a logout took over that an end by idleness was announced which the session had outlived"),
     (
         18_372,
@@ -28,8 +28,10 @@ const PAUSING: [(u64, &str); 8] = [
     ),
     (24_952, "the same as 13,608, of one that slept through the access and the logout"),
     (33_943, "a holder denied what another had just been asked for, and had not told of"),
+    (35_455, "the same"),
     (3_618, "one that slept missed a member as what it had been before that started empty"),
     (3_629, "part of a session was given up, and its end with it"),
+    (42_192, "what had lain in a socket was an access, and brought back a session that had expired"),
     (7_136, "one that started empty kept nothing of whom its former side had lost"),
 ];
 
