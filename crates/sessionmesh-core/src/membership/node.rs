@@ -316,7 +316,9 @@ impl Node {
             }
             let sighting = self.sightings.entry(boot).or_insert_with(|| Sighting::new(now));
             sighting.heard_at = now;
-            sighting.told = Some(contact.clone());
+            if sighting.told.as_ref().is_none_or(|told| told.incarnation <= contact.incarnation) {
+                sighting.told = Some(contact.clone());
+            }
             self.dials.heard(contact.address, boot, now, now);
         }
         self.settle(now);

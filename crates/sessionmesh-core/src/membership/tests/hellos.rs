@@ -5,7 +5,7 @@ use std::format;
 
 use super::world::{World, address};
 use super::*;
-use crate::wire::{Absent, Hello, PROTOCOL_VERSIONS, Refusal, Side};
+use crate::wire::{Absent, Contact, Hello, PROTOCOL_VERSIONS, Refusal, Side};
 use crate::{BootId, Instant, NodeName};
 
 /// When founders are ready, and everything here is said.
@@ -211,5 +211,23 @@ fn who_is_missed_is_missed_as_the_last_that_heard_it_says() {
         }
         let missed: Vec<_> = node.hello().absent.iter().map(|gone| (gone.incarnation, gone.silent)).collect();
         assert_eq!(missed, [last], "{first:?}, {then:?}");
+    }
+}
+
+/// One of those who tell of it slept when it started empty.
+#[test]
+fn whom_members_tell_of_is_missed_as_the_newest_of_what_they_say() {
+    for told in [[0, 1], [1, 0]] {
+        let mut node = founder(20, Mode::AllPeers);
+        let gone = founder(10, Mode::AllPeers).me().clone();
+        for incarnation in told {
+            let (boot, name, address) = (gone.boot, gone.name.clone(), gone.address);
+            node.handle_told(&[Contact { boot, incarnation, name, address }], NOW);
+        }
+        for tick in 1..100 {
+            node.handle_timeout(NOW + Duration::from_millis(100) * tick);
+        }
+        let missed: Vec<_> = node.hello().absent.iter().map(|gone| gone.incarnation).collect();
+        assert_eq!(missed, [1], "told of {told:?}");
     }
 }
