@@ -10,8 +10,8 @@ pub(crate) fn of(kind: Kind) -> &'static [(u64, &'static str)] {
     match kind {
         Kind::Any => &ANY,
         Kind::Pausing => &PAUSING,
-        // In the band that CI plays.
-        Kind::Merging => &[],
+        // In the band that CI plays, or for a mutant alone.
+        Kind::Merging | Kind::Distant => &[],
     }
 }
 

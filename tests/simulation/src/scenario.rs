@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Merging,
     /// Clusters to which nothing happens but that nodes stand still, at times for longer than the horizon.
     Pausing,
+    /// The same, all of them past a short horizon, and what they say to each other is long on its way.
+    Distant,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Kind::Any => Scenario::of(seed),
             Kind::Merging => Scenario::merging(seed),
             Kind::Pausing => Scenario::pausing(seed),
+            Kind::Distant => Scenario::distant(seed),
         }
     }
 }
@@ -151,6 +154,21 @@ impl Scenario {
             heavy: false,
             calm: Some(Duration::from_secs(1)),
             focus: Some(PAUSE),
+            ..of
+        }
+    }
+
+    /// Whoever starts empty has often said before who it was, to one who hears it after.
+    fn distant(seed: u64) -> Self {
+        let of = Self::pausing(seed);
+        let drop_time = Duration::from_millis(200);
+        Self {
+            frequency: Duration::from_millis(30),
+            drop_time,
+            horizon: drop_time * 20,
+            nodes: of.nodes.clamp(3, 5),
+            jitter: Duration::from_millis(40),
+            lost_per_mille: 0,
             ..of
         }
     }
