@@ -217,9 +217,11 @@ impl Node {
         }
         self.dials.ended(hello.address, SeedState::Met, None);
         self.lost.admitted(boot, hello.incarnation, &hello.name);
-        if self.state == MemberState::Joining {
-            self.lost.inherit(hello.forgotten);
-        }
+        // Ends that it has forgotten, this node never hears of: whoever may bring those sessions back is a stranger here
+        // too, unless this node has had it all the time.
+        let joins = self.state == MemberState::Joining;
+        let is_strange = |boot: &BootId| joins || !self.members.contains_key(boot);
+        self.lost.inherit(hello.forgotten.into_iter().filter(|(boot, _)| is_strange(boot)));
         // It may be gone before they are: a node that starts within a cut must know who is beyond it.
         let missed = |absent: &&Absent| {
             absent.name != hello.name

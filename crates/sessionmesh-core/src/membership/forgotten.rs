@@ -89,7 +89,7 @@ impl Lost {
         }
     }
 
-    /// What the others have forgotten, a joiner has too.
+    /// What a member has forgotten, this node has too.
     pub(super) fn inherit(&mut self, forgotten: impl IntoIterator<Item = (BootId, u32)>) {
         for (boot, incarnation) in forgotten {
             if self.forgotten.len() < MAX_BOOTS || self.forgotten.contains_key(&boot) {

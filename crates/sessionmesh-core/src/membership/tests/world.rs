@@ -106,15 +106,21 @@ impl World {
     }
 
     pub(super) fn cluster(mode: Mode, count: u16) -> Self {
-        let mut world = Self::new(mode);
-        for n in 1..=count {
-            world.start(&format!("n{n}"), 4_000 + n, 10 * u64::from(n));
-        }
-        world.run(Duration::from_secs(4));
+        let world = Self::founded(mode, count, MembershipConfig::default());
         for index in 0..usize::from(count) {
             assert_eq!(world.state(index), MemberState::Ready);
             assert_eq!(world.members(index).len(), usize::from(count) - 1);
         }
+        world
+    }
+
+    /// As [`World::cluster`], by this configuration.
+    pub(super) fn founded(mode: Mode, count: u16, config: MembershipConfig) -> Self {
+        let mut world = Self::new(mode);
+        for n in 1..=count {
+            world.start_with(&format!("n{n}"), 4_000 + n, 10 * u64::from(n), config, mode);
+        }
+        world.run(Duration::from_secs(4));
         world
     }
 
@@ -132,6 +138,12 @@ impl World {
             _ => None,
         };
         self.processes[index].events.iter().filter_map(cause).collect()
+    }
+
+    /// How often it has started empty.
+    pub(super) fn emptied(&self, index: usize) -> usize {
+        let is_emptied = |event: &&Event| matches!(event, Event::Emptied { .. });
+        self.processes[index].events.iter().filter(is_emptied).count()
     }
 
     pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
