@@ -8,13 +8,13 @@ use crate::band::Band;
 use crate::scenario::Kind;
 
 /// Each is found within so many seeds.
-const MOST_SEEDS: u64 = 8_000;
+const MOST_SEEDS: u64 = 4_000;
 
 /// What the seeds stand for: the same as in a band, but for defects that only show in a moment that few of those have.
 fn kind(mutant: Mutant) -> Kind {
     match mutant {
         Mutant::DenialUnsettled => Kind::Merging,
-        Mutant::HelloOutlived => Kind::Pausing,
+        Mutant::HelloOutlived => Kind::Distant,
         _ => Kind::Any,
     }
 }
