@@ -44,7 +44,7 @@ struct Inner {
     cables_at: Cell<Instant>,
     /// Boots that began to leave.
     leaving: RefCell<BTreeSet<BootId>>,
-    /// Boots that have been in each other's view.
+    /// Boots that have been in each other's view since neither started empty.
     met: RefCell<BTreeMap<(BootId, BootId), std::time::Duration>>,
     /// No cable is disturbed any more.
     healed: Cell<bool>,
@@ -400,6 +400,11 @@ impl Run {
                         self.disturbed();
                         self.0.lost_at.set(Some(Instant::now()));
                         self.history(|history| history.emptied(node.boot));
+                        // Whom it joins now it meets anew.
+                        self.0
+                            .met
+                            .borrow_mut()
+                            .retain(|(one, two), _| *one != node.boot && *two != node.boot);
                         self.lose();
                     }
                     Ok(Event::MemberDropped { boot, .. }) => {

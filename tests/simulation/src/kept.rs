@@ -37,7 +37,10 @@ const PAUSING: [(u64, &str); 10] = [
 ];
 
 const DISTANT: [(u64, &str); 2] = [
-    (294, "one that founded alone did not learn whom a member had forgotten, and took a logged-out session from there"),
+    (
+        294,
+        "one that founded alone did not learn whom a member had forgotten, and took a logged-out session from there",
+    ),
     (805, "the same"),
 ];
 

@@ -218,10 +218,13 @@ impl Node {
         self.dials.ended(hello.address, SeedState::Met, None);
         self.lost.admitted(boot, hello.incarnation, &hello.name);
         // Ends that it has forgotten, this node never hears of: whoever may bring those sessions back is a stranger here
-        // too, unless this node has had it all the time.
+        // too, unless it has been with this node.
         let joins = self.state == MemberState::Joining;
-        let is_strange = |boot: &BootId| joins || !self.members.contains_key(boot);
-        self.lost.inherit(hello.forgotten.into_iter().filter(|(boot, _)| is_strange(boot)));
+        let knows = |boot: &BootId| self.members.contains_key(boot) || self.lost.is_away(*boot);
+        let is_strange = |boot: &BootId| joins || !knows(boot);
+        let forgotten: Vec<(BootId, u32)> =
+            hello.forgotten.into_iter().filter(|(boot, _)| is_strange(boot)).collect();
+        self.lost.inherit(forgotten);
         // It may be gone before they are: a node that starts within a cut must know who is beyond it.
         let missed = |absent: &&Absent| {
             absent.name != hello.name
@@ -329,9 +332,14 @@ impl Node {
             let is_over = duplicate && (is_met || self.state != MemberState::Joining);
             self.dials.ended(address, seed, (!is_over).then(|| now + self.config.redial));
         }
-        if let Some(refusal) = refusal {
-            let name = candidate.map(|candidate| candidate.hello.name);
-            self.handle_refusal(name, refusal);
+        if let (Some(refusal), Some(candidate)) = (refusal, candidate) {
+            let hello = candidate.hello;
+            if refusal.reason == RefusalReason::Leaving && hello.state == MemberState::Leaving {
+                // When it is gone it tells its members, and this node will never be one.
+                self.over.insert(hello.boot, now);
+                self.sightings.remove(&hello.boot);
+            }
+            self.handle_refusal(hello.name, refusal);
         }
         let lost =
             self.members.iter_mut().find(|(_, member)| member.link.is_some_and(|held| held.id == link));
@@ -346,8 +354,7 @@ impl Node {
         self.settle(now);
     }
 
-    fn handle_refusal(&mut self, name: Option<NodeName>, refusal: Refusal) {
-        let Some(name) = name else { return };
+    fn handle_refusal(&mut self, name: NodeName, refusal: Refusal) {
         let fatal = matches!(
             refusal.reason,
             RefusalReason::NameTaken | RefusalReason::Mode | RefusalReason::Version | RefusalReason::Full

@@ -10,6 +10,7 @@ use core::time::Duration;
 use super::action::Action;
 use super::member::{Member, MemberState};
 use super::node::Node;
+use super::readiness::Sighting;
 use super::said::Said;
 use crate::wire::{Absent, Contact, Hello, Refusal, RefusalReason, Side};
 use crate::{BootId, DropCause, Event, Instant, NodeName, mutated};
@@ -68,11 +69,16 @@ impl Lost {
         !self.away.is_empty()
     }
 
-    /// Somebody in the view hears it. Whether it is one of those who are away.
-    pub(super) fn heard(&mut self, boot: BootId, now: Instant) -> bool {
-        let Some(away) = self.away.get_mut(&boot) else { return false };
+    /// Whether it is one of those.
+    pub(super) fn is_away(&self, boot: BootId) -> bool {
+        self.away.contains_key(&boot)
+    }
+
+    /// Somebody in the view hears it. If it is one of those who are away, as what.
+    pub(super) fn heard(&mut self, boot: BootId, now: Instant) -> Option<u32> {
+        let away = self.away.get_mut(&boot)?;
         (away.since, away.before, away.slept) = (now, Duration::ZERO, Duration::ZERO);
-        true
+        Some(away.incarnation)
     }
 
     /// A node was admitted: it is back, and an earlier start of it never will be. If it has started empty since it was
@@ -143,10 +149,6 @@ impl Lost {
             away.slept += by;
         }
     }
-
-    pub(super) fn forgotten(&self) -> &BTreeMap<BootId, u32> {
-        &self.forgotten
-    }
 }
 
 /// Whether this is one of those who were forgotten, with what it had then.
@@ -159,6 +161,15 @@ fn joins_anew(name: &NodeName) -> String {
 }
 
 impl Node {
+    /// Who is not to be admitted as what it was. One that a member hears was never beyond a cut from that member, as far
+    /// as is known: a heartbeat does not say as what, and the member may yet tell.
+    pub(super) fn forgotten(&self) -> BTreeMap<BootId, u32> {
+        let is_heard = |sighting: &Sighting| sighting.by_member && sighting.told.is_none();
+        let is_forgotten = |boot: &BootId| !self.sightings.get(boot).is_some_and(is_heard);
+        let forgotten = self.lost.forgotten.iter().filter(|(boot, _)| is_forgotten(boot));
+        forgotten.map(|(boot, incarnation)| (*boot, *incarnation)).collect()
+    }
+
     /// How large this node's side of a cut is. One that was paused knows nothing of its side.
     pub(super) fn side(&self) -> Side {
         if self.doubting {
@@ -198,7 +209,7 @@ impl Node {
     }
 
     fn has_forgotten(&self, hello: &Hello) -> bool {
-        is_among(&self.lost.forgotten, hello.boot, hello.incarnation)
+        is_among(&self.forgotten(), hello.boot, hello.incarnation)
     }
 
     fn is_forgotten_by(&self, hello: &Hello) -> bool {
@@ -229,8 +240,10 @@ impl Node {
     fn judge_side(&mut self, hello: &Hello, said: Said, now: Instant) -> Option<String> {
         let is_forgotten =
             (self.has_forgotten(hello) || self.is_forgotten_by(hello)) && !self.shares_lowest(hello, said);
-        let is_new = !self.members.contains_key(&hello.boot);
-        let cut_off = is_forgotten || is_new && self.is_beyond(hello, now);
+        // To the other it may be new though it slept through being dropped there.
+        let is_new = !self.members.contains_key(&hello.boot)
+            || said.side.is_unknown() && !hello.members.iter().any(|contact| contact.boot == self.me.boot);
+        let cut_off = is_forgotten || is_new && self.is_beyond(hello, said, now);
         if !cut_off {
             return None;
         }
@@ -270,15 +283,17 @@ impl Node {
 
     /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
     /// other: it may have started within the cut, and so may this one; or its side does not count as long as this one.
-    fn is_beyond(&self, hello: &Hello, now: Instant) -> bool {
+    fn is_beyond(&self, hello: &Hello, said: Said, now: Instant) -> bool {
         // Both with one who serves: whatever it brought, it has brought to both; and neither side would be the smaller.
+        // Not so of one that stood still: whom it had before may have lost the others since.
         let is_shared = |contact: &Contact| {
             let member = self.members.get(&contact.boot);
             member.is_some_and(|member| {
                 member.state == MemberState::Ready && member.incarnation == contact.incarnation
             })
         };
-        if hello.members.iter().any(is_shared) {
+        let slept = said.side.is_unknown() || hello.side.is_unknown();
+        if !slept && hello.members.iter().any(is_shared) {
             return false;
         }
         // Of one that is away: was there a time when one side lived with it and the other heard of neither?
@@ -289,7 +304,8 @@ impl Node {
         let members = self.members.iter().map(|(boot, member)| (*boot, member.incarnation));
         let away = self.lost.away.iter().filter(|(_, away)| lately(away.silent(now)));
         let mut ours = members.chain(away.map(|(boot, away)| (*boot, away.incarnation)));
-        theirs.any(|(boot, incarnation)| is_among(&self.lost.forgotten, boot, incarnation))
+        let forgotten = self.forgotten();
+        theirs.any(|(boot, incarnation)| is_among(&forgotten, boot, incarnation))
             || ours.any(|(boot, incarnation)| is_among(&hello.forgotten, boot, incarnation))
             || !self.misses(hello) && self.lost.has_forgotten_others(&hello.forgotten)
     }
@@ -319,10 +335,10 @@ impl Node {
         let absent = met.absent.iter().map(|absent| (absent.boot, absent.incarnation));
         let theirs: Vec<(BootId, u32)> =
             contacts.chain(absent).chain([(met.boot, met.incarnation)]).collect();
-        let away = self.lost.away.iter().map(|(boot, away)| (*boot, away.incarnation));
-        let former: Vec<(BootId, u32)> =
-            members.into_iter().chain(away).filter(|known| !theirs.contains(known)).collect();
-        self.lost = Lost::default();
+        let Lost { away, forgotten } = core::mem::take(&mut self.lost);
+        let away = away.into_iter().map(|(boot, away)| (boot, away.incarnation));
+        let former = members.into_iter().chain(away).chain(forgotten);
+        let former: Vec<(BootId, u32)> = former.filter(|known| !theirs.contains(known)).collect();
         self.lost.inherit(former);
         self.actions.push_back(Action::Empty);
         self.events.push_back(Event::Emptied { name: met.name.clone() });

@@ -197,7 +197,7 @@ impl Node {
             dial,
             members: self.contacts().take(MAX_TOLD).collect(),
             side: self.side(),
-            forgotten: self.lost.forgotten().clone(),
+            forgotten: self.forgotten(),
             absent: self.lost.absent(self.last_tick),
             probe: false,
             // The driver's: the core has no clock.
@@ -205,8 +205,11 @@ impl Node {
         }
     }
 
+    /// Those to be met: one that leaves takes nobody new.
     pub(super) fn contacts(&self) -> impl Iterator<Item = Contact> {
-        self.members.iter().map(|(boot, member)| member.contact(*boot))
+        let stays = |member: &Member| member.state != MemberState::Leaving;
+        let members = self.members.iter().filter(move |(_, member)| stays(member));
+        members.map(|(boot, member)| member.contact(*boot))
     }
 
     /// What heartbeats say now.
@@ -266,10 +269,12 @@ impl Node {
         if boot == self.me.boot || self.members.contains_key(&boot) || self.over.contains_key(&boot) {
             return;
         }
-        // Which of its incarnations is meant, a heartbeat does not say.
-        self.lost.vouched(boot, 0);
-        if !self.lost.heard(boot, now) {
-            self.sightings.entry(boot).or_insert_with(|| Sighting::new(now)).heard_at = now;
+        if let Some(incarnation) = self.lost.heard(boot, now) {
+            self.lost.vouched(boot, incarnation);
+        } else {
+            let sighting = self.sightings.entry(boot).or_insert_with(|| Sighting::new(now));
+            sighting.heard_at = now;
+            sighting.by_member = true;
         }
     }
 

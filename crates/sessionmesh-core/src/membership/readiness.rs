@@ -16,13 +16,15 @@ pub(super) struct Sighting {
     pub(super) first_at: Instant,
     pub(super) heard_at: Instant,
     pub(super) counter: u64,
+    /// A member's heartbeats name it.
+    pub(super) by_member: bool,
     /// As the member that is linked with it told of it.
     pub(super) told: Option<Contact>,
 }
 
 impl Sighting {
     pub(super) fn new(now: Instant) -> Self {
-        Self { first_at: now, heard_at: now, counter: 0, told: None }
+        Self { first_at: now, heard_at: now, counter: 0, by_member: false, told: None }
     }
 }
 

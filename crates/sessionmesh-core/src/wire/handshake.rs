@@ -137,6 +137,11 @@ pub struct Side {
 }
 
 impl Side {
+    /// Whether whoever said this serves on none, or was paused and does not know its side.
+    pub fn is_unknown(self) -> bool {
+        self.size == 0
+    }
+
     /// Whether this side yields to the other: it is smaller, or as large with the higher lowest boot.
     pub fn yields_to(self, other: Self) -> bool {
         (self.size, core::cmp::Reverse(self.lowest)) < (other.size, core::cmp::Reverse(other.lowest))

@@ -10,11 +10,14 @@ in_both_modes! {
     after_a_cut_longer_than_the_horizon_the_smaller_side_starts_empty
     no_node_of_the_smaller_side_carries_sessions_across_a_long_cut
     one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster
+    one_that_slept_beside_another_that_is_forgotten_starts_empty_with_it
     one_that_slept_past_the_horizon_while_it_joined_starts_empty
     who_founded_and_whom_it_told_miss_others_for_the_horizon
     who_is_back_under_its_name_is_missed_by_nobody
     whom_a_member_hears_is_missed_until_it_is_linked
     whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is
+    who_left_as_another_joined_is_missed_by_nobody
+    whom_members_hear_after_it_has_started_empty_stays_forgotten_as_what_it_was
     one_of_a_side_that_has_started_empty_since_starts_empty_too
     one_that_started_empty_for_a_side_that_died_joins_its_old_side
     whom_one_of_two_that_serve_has_forgotten_the_other_forgets_too
@@ -86,6 +89,31 @@ fn one_that_slept_past_the_horizon_starts_empty_and_not_the_cluster(mode: Mode) 
     for index in 0..3 {
         assert_eq!(world.emptied(index), usize::from(index == 0), "n{}", index + 1);
         assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 2));
+    }
+}
+
+/// They fell asleep one after the other, and the first is forgotten when the second goes on: whom that one had for a member
+/// before it slept says nothing about who was here since.
+fn one_that_slept_beside_another_that_is_forgotten_starts_empty_with_it(mode: Mode) {
+    let mut world = World::founded(mode, 4, horizon_of(30));
+    let (first, second) = (3, 2);
+    world.processes[first].running = false;
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.members(second).len(), 3);
+    world.processes[second].running = false;
+    let has_forgotten = |world: &World, other: usize| {
+        let boot = world.processes[other].node.me().boot;
+        [0, 1].iter().all(|index| world.processes[*index].node.hello().forgotten.contains_key(&boot))
+    };
+    world.run_until("the first is forgotten", Duration::from_secs(40), |world| has_forgotten(world, first));
+    assert!(!has_forgotten(&world, second));
+    world.processes[second].running = true;
+    world.run(Duration::from_millis(500));
+    world.processes[first].running = true;
+    world.run(Duration::from_secs(15));
+    assert_eq!([0, 1, second, first].map(|index| world.emptied(index)), [0, 0, 1, 1]);
+    for index in 0..4 {
+        assert_eq!((world.state(index), world.members(index).len()), (MemberState::Ready, 3));
     }
 }
 
@@ -179,6 +207,42 @@ fn whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is(mode: Mode) 
     let emptied = [awake, sleeper].map(|index| world.emptied(index));
     assert_eq!(emptied, [0, 1], "the one that slept past the horizon starts empty");
     assert_eq!(world.members(awake), ["n3"]);
+}
+
+/// The joiner hears of it from the others, is refused by it, and is not told when it is gone.
+fn who_left_as_another_joined_is_missed_by_nobody(mode: Mode) {
+    let mut world = World::cluster(mode, 2);
+    let (stays, leaves) = (0, 1);
+    let now = world.now;
+    world.processes[leaves].node.leave(now);
+    world.run(Duration::from_secs(1));
+    let joiner = world.start("n3", 4_003, 30);
+    world.run(Duration::from_secs(4));
+    assert_eq!((world.state(joiner), world.members(joiner)), (MemberState::Ready, vec!["n1".into()]));
+    let (boot, now) = (world.processes[leaves].node.me().boot, world.now);
+    world.processes[stays].node.handle_leave(boot, now);
+    // Its address is gone with it: nobody refuses there.
+    world.processes[leaves].running = false;
+    world.run(MembershipConfig::default().drop_time * 3);
+    for index in [stays, joiner] {
+        assert!(!world.processes[index].node.knows_of_one_alive(), "process {index}");
+    }
+}
+
+/// A heartbeat names a boot, not what it is now.
+fn whom_members_hear_after_it_has_started_empty_stays_forgotten_as_what_it_was(mode: Mode) {
+    let mut world = World::founded(mode, 3, horizon_of(30));
+    let (far, between, yields) = (0, 1, 2);
+    world.cut(far, yields);
+    world.cut(between, yields);
+    world.run(Duration::from_secs(40));
+    world.cut.remove(&(between, yields));
+    world.run(Duration::from_secs(10));
+    assert_eq!((world.emptied(yields), world.members(yields)), (1, vec!["n2".into()]));
+    let boot = world.processes[yields].node.me().boot;
+    for index in [far, between] {
+        assert_eq!(world.processes[index].node.hello().forgotten.get(&boot), Some(&0), "process {index}");
+    }
 }
 
 /// Nobody of the side that it comes to has met it; the one whom it was with has started empty since.

@@ -544,4 +544,3 @@ fn a_pass_from_before_a_pause_ends_no_doubt(mode: Mode) {
     node.handle_pass_done(boot, done, woken);
     assert!(!node.is_doubting());
 }
-
