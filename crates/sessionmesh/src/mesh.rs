@@ -160,7 +160,7 @@ impl Mesh {
     /// The control task is alive, and this is what it knows.
     pub(crate) fn set_state(&self, now: Instant, serving: bool, doubting: bool) {
         self.serving.store(serving, Ordering::Release);
-        if self.stands_still_at(now) {
+        if self.stands_still_at(now) || doubting && !self.doubting.load(Ordering::Acquire) {
             self.paused_at.store(self.ticked.load(Ordering::Acquire), Ordering::Release);
         }
         self.doubting.store(doubting, Ordering::Release);
@@ -209,22 +209,26 @@ impl Mesh {
     }
 
     fn stands_still_at(&self, now: Instant) -> bool {
-        let config = &self.config.membership;
-        self.since_tick_at(now) >= config.tick() + config.lateness()
+        self.is_pause(self.since_tick_at(now))
     }
 
-    /// How old may be what comes now on a link where the last answer came then. What has lain in the socket of a node that
-    /// stood still would else be an access of this moment, and bring back what had expired elsewhere.
-    pub(crate) fn arrival_age(&self, answered_at: Instant, now: Instant) -> Duration {
-        let paused_at = if self.stands_still_at(now) {
-            self.ticked.load(Ordering::Acquire)
+    fn is_pause(&self, late: Duration) -> bool {
+        let config = &self.config.membership;
+        late >= config.tick() + config.lateness()
+    }
+
+    /// How old may be what comes now on a link where the last answer was asked for then. What has lain in the socket of a node
+    /// that stood still would else be an access of this moment, and bring back what had expired elsewhere.
+    pub(crate) fn arrival_age(&self, asked_at: Instant, now: Instant) -> Duration {
+        let ticked = Instant::from_nanos(self.ticked.load(Ordering::Acquire));
+        let paused_at = if self.is_pause(now - ticked) {
+            ticked
         } else if self.doubting.load(Ordering::Acquire) {
-            self.paused_at.load(Ordering::Acquire)
+            Instant::from_nanos(self.paused_at.load(Ordering::Acquire))
         } else {
             return Duration::ZERO;
         };
-        let paused_at = Instant::from_nanos(paused_at);
-        if answered_at <= paused_at { now - paused_at } else { Duration::ZERO }
+        if asked_at <= paused_at { now - paused_at } else { Duration::ZERO }
     }
 
     /// Whether "not here" on this node is an answer about a session to one who sees this view.

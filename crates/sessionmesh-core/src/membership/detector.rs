@@ -61,6 +61,8 @@ impl Node {
         for claim in &mut self.claims {
             claim.until += late;
         }
+        // After the answer nothing is old any more that comes on the link.
+        self.suspects.extend(self.members.keys());
         self.dials.shift(late);
         self.lost.shift(late);
         self.doubting = !self.members.is_empty();

@@ -70,7 +70,10 @@ pub fn receive(
             }
             Frame::Delta(delta) => Record::apply(slot, &delta, age, now.mono),
             Frame::Ended(_, end) => Record::apply_end(slot, end),
-            Frame::Record(record) => Record::apply_update(slot, record.difference.aged(age), now.mono),
+            Frame::Record(mut record) => {
+                record.difference.age(age);
+                Record::apply_update(slot, record.difference, now.mono)
+            }
             _ => Applied::default(),
         };
         if applied.ended.is_some() && slot.as_ref().is_some_and(|record| record.is_disproved(idle, now.mono))

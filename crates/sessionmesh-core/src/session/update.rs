@@ -81,13 +81,12 @@ pub struct TouchUpdate {
 }
 
 impl Difference {
-    /// As it is after so long.
-    #[must_use]
-    pub fn aged(mut self, by: Duration) -> Self {
-        if let Self::State(update) = &mut self {
+    /// Makes it what it is after so long.
+    pub fn age(&mut self, by: Duration) {
+        if let Self::State(update) = self {
             update.touch.age = update.touch.age.saturating_add(by);
+            update.limits.limits = update.limits.limits.aged(by);
         }
-        self
     }
 }
 

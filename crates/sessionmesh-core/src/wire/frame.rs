@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -243,6 +244,20 @@ impl Frame {
         // Fails only for want of room, and a BytesMut grows.
         let _ = message.encode(&mut bytes);
         bytes.freeze()
+    }
+
+    /// A step of a pass as it is after so long: the records that it brings. Others are left alone: data is aged as it is
+    /// applied, and what a fetch brings was asked for by one who waits.
+    #[must_use]
+    pub fn aged(mut self, by: Duration) -> Self {
+        if let Self::PassRequest(PassRequest { step: PassStep::Push(records), .. })
+        | Self::PassReply(PassReply { step: ReplyStep::Records(records, _), .. }) = &mut self
+        {
+            for record in records {
+                record.difference.age(by);
+            }
+        }
+        self
     }
 
     /// Whether it counts as data: carried in order, counted and acknowledged.

@@ -17,7 +17,7 @@ use sessionmesh_core::replication::{Arrival, Inbox, Strays, Table, receive, rest
 use sessionmesh_core::wire::{
     Fetch, FetchOutcome, Fetched, Frame, FrameDecoder, FrameLimit, PassStep, PeerMisbehaved,
 };
-use sessionmesh_core::{Instant, Now, SessionId};
+use sessionmesh_core::{Instant, SessionId};
 use tokio::sync::{Notify, mpsc};
 
 use super::channel::{Broken, Channel};
@@ -85,7 +85,7 @@ pub(crate) async fn run(mesh: &Arc<Mesh>, greeted: Greeted) {
         recheck_at: tokio::time::Instant::now(),
         rests_until: None,
         sync: to_sync,
-        answered_at: host::mono(),
+        asked_at: host::mono(),
     };
     let closed = tokio::select! {
         biased;
@@ -127,8 +127,9 @@ struct Link<'a> {
     /// What waits in the outbox rests until then.
     rests_until: Option<Instant>,
     sync: mpsc::Sender<SyncInput>,
-    /// When the link was opened, or an answer came last. What comes after one has not lain in the socket since before.
-    answered_at: Instant,
+    /// When the link was opened, or the newest ping was sent that is answered. What comes after the answer has not lain in the
+    /// socket since before.
+    asked_at: Instant,
 }
 
 impl Link<'_> {
@@ -228,12 +229,13 @@ impl Link<'_> {
         let mut now = host::now();
         while let Some(frame) = self.decoder.next(&mut self.read)? {
             self.peer.traffic.frames_received.fetch_add(1, Ordering::Relaxed);
-            if matches!(frame, Frame::Pong(_) | Frame::Fetched(_) | Frame::PassReply(_)) {
-                self.answered_at = now.mono;
+            if let Frame::Pong(nonce) = frame {
+                self.asked_at = self.asked_at.max(Instant::from_nanos(nonce).min(now.mono));
             }
-            let for_pass = match frame {
+            let age = self.mesh.arrival_age(self.asked_at, now.mono);
+            let for_pass = match frame.aged(age) {
                 frame if frame.is_data() => {
-                    self.apply(frame, now);
+                    self.apply(frame, Arrival { age, now });
                     continue;
                 }
                 Frame::PassRequest(request) => SyncInput::Request(request),
@@ -249,10 +251,9 @@ impl Link<'_> {
         Ok(())
     }
 
-    fn apply(&mut self, frame: Frame, now: Now) {
+    fn apply(&mut self, frame: Frame, arrival: Arrival) {
         let mesh = self.mesh;
         let note = |id: &SessionId| mesh.note_arrival(id);
-        let arrival = Arrival { age: mesh.arrival_age(self.answered_at, now.mono), now };
         let received =
             receive(&mesh.table, &mesh.clock, &mut self.inbox, frame, mesh.config.idle, arrival, note);
         let Some(id) = received.id else { return };
@@ -265,7 +266,7 @@ impl Link<'_> {
             mesh.meet_unknown_ends([id]);
         }
         if received.outlived {
-            mesh.outlive(id, now);
+            mesh.outlive(id, arrival.now);
         }
         if let Some(end) = received.ended {
             mesh.ended(id, end);

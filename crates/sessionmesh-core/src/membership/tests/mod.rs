@@ -38,6 +38,7 @@ in_both_modes! {
     a_stopped_process_is_dropped_after_drop_time_though_its_kernel_accepts
     a_pause_of_half_a_second_is_doubted_and_a_shorter_one_is_not
     a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back
+    a_process_that_wakes_asks_all_members_at_once
     a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers
     a_cut_drops_both_ways_and_a_heal_brings_everybody_back
     a_restart_under_the_same_name_replaces_the_old_boot
@@ -174,6 +175,18 @@ fn a_process_that_wakes_doubts_itself_drops_nobody_and_comes_back(mode: Mode) {
         assert!(world.processes[index].node.is_settled());
     }
     assert!(world.dropped(1).is_empty());
+}
+
+/// What lies in its sockets may be as old as its pause.
+fn a_process_that_wakes_asks_all_members_at_once(mode: Mode) {
+    let mut world = World::cluster(mode, 3);
+    let later = world.now + Duration::from_secs(2);
+    let node = &mut world.processes[0].node;
+    node.handle_timeout(later);
+    assert!(node.is_doubting());
+    let asked = core::iter::from_fn(|| node.poll_action());
+    let asked = asked.filter(|action| matches!(action, Action::Ping { .. })).count();
+    assert_eq!(asked, 2);
 }
 
 fn a_node_whose_heartbeats_are_lost_stays_a_member_while_its_process_answers(mode: Mode) {
