@@ -338,6 +338,7 @@ impl Node {
                 // When it is gone it tells its members, and this node will never be one.
                 self.over.insert(hello.boot, now);
                 self.sightings.remove(&hello.boot);
+                self.lost.left(hello.boot);
             }
             self.handle_refusal(hello.name, refusal);
         }

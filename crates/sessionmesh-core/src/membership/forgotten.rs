@@ -88,6 +88,11 @@ impl Lost {
         self.vouched(boot, incarnation);
     }
 
+    /// It is about to end, and never comes back.
+    pub(super) fn left(&mut self, boot: BootId) {
+        self.away.remove(&boot);
+    }
+
     /// A member has admitted it: it was never beyond a cut from that member.
     pub(super) fn vouched(&mut self, boot: BootId, incarnation: u32) {
         if is_among(&self.forgotten, boot, incarnation) {

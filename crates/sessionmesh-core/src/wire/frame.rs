@@ -246,18 +246,16 @@ impl Frame {
         bytes.freeze()
     }
 
-    /// A step of a pass as it is after so long: the records that it brings. Others are left alone: data is aged as it is
-    /// applied, and what a fetch brings was asked for by one who waits.
-    #[must_use]
-    pub fn aged(mut self, by: Duration) -> Self {
+    /// Makes a step of a pass what it is after so long: the records that it brings. Others are left alone: data is aged as
+    /// it is applied, and what a fetch brings was asked for by one who waits.
+    pub fn age(&mut self, by: Duration) {
         if let Self::PassRequest(PassRequest { step: PassStep::Push(records), .. })
-        | Self::PassReply(PassReply { step: ReplyStep::Records(records, _), .. }) = &mut self
+        | Self::PassReply(PassReply { step: ReplyStep::Records(records, _), .. }) = self
         {
             for record in records {
                 record.difference.age(by);
             }
         }
-        self
     }
 
     /// Whether it counts as data: carried in order, counted and acknowledged.

@@ -130,6 +130,18 @@ fn every_frame_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn only_the_records_of_a_pass_grow_old_on_their_way() {
+    let are_aged = |frame: &Frame| {
+        let mut aged = frame.clone();
+        aged.age(Duration::from_secs(1));
+        aged != *frame
+    };
+    let aged: Vec<Frame> = frames().into_iter().filter(are_aged).collect();
+    let [Frame::PassRequest(request), Frame::PassReply(reply)] = &aged[..] else { panic!("{aged:?}") };
+    assert!(matches!(request.step, PassStep::Push(_)) && matches!(reply.step, ReplyStep::Records(..)));
+}
+
+#[test]
 fn a_frame_cut_short_anywhere_waits_for_the_rest() {
     for frame in frames() {
         let bytes = frame.encode();

@@ -227,13 +227,16 @@ impl Link<'_> {
     async fn handle_frames(&mut self) -> Result<(), Closed> {
         // What came together came at one time.
         let mut now = host::now();
-        while let Some(frame) = self.decoder.next(&mut self.read)? {
+        while let Some(mut frame) = self.decoder.next(&mut self.read)? {
             self.peer.traffic.frames_received.fetch_add(1, Ordering::Relaxed);
             if let Frame::Pong(nonce) = frame {
                 self.asked_at = self.asked_at.max(Instant::from_nanos(nonce).min(now.mono));
             }
             let age = self.mesh.arrival_age(self.asked_at, now.mono);
-            let for_pass = match frame.aged(age) {
+            if !age.is_zero() {
+                frame.age(age);
+            }
+            let for_pass = match frame {
                 frame if frame.is_data() => {
                     self.apply(frame, Arrival { age, now });
                     continue;
