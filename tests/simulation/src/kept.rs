@@ -36,12 +36,13 @@ const PAUSING: [(u64, &str); 10] = [
     (7_136, "one that started empty kept nothing of whom its former side had lost"),
 ];
 
-const DISTANT: [(u64, &str); 2] = [
+const DISTANT: [(u64, &str); 3] = [
     (
         294,
         "one that founded alone did not learn whom a member had forgotten, and took a logged-out session from there",
     ),
-    (805, "the same"),
+    (3_025, "two that had not met since one of them started empty, past the horizon (guarantees.md says so)"),
+    (805, "the same as 294"),
 ];
 
 /// By their first digits.
