@@ -289,29 +289,31 @@ impl Node {
     /// Whether a node that is new here comes from the other side of a long cut though neither has forgotten the
     /// other: it may have started within the cut, and so may this one; or its side does not count as long as this one.
     fn is_beyond(&self, hello: &Hello, said: Said, now: Instant) -> bool {
+        let forgotten = self.forgotten();
+        let by_me = |boot: BootId, incarnation: u32| is_among(&forgotten, boot, incarnation);
+        let by_them = |boot: BootId, incarnation: u32| is_among(&hello.forgotten, boot, incarnation);
+        let mut theirs = hello.members.iter().map(|contact| (contact.boot, contact.incarnation));
+        let mut ours = self.members.iter().map(|(boot, member)| (*boot, member.incarnation));
         // Both with one who serves: whatever it brought, it has brought to both; and neither side would be the smaller.
-        // Not so of one that stood still: whom it had before may have lost the others since.
         let is_shared = |contact: &Contact| {
             let member = self.members.get(&contact.boot);
             member.is_some_and(|member| {
                 member.state == MemberState::Ready && member.incarnation == contact.incarnation
             })
         };
-        let slept = said.side.is_unknown() || hello.side.is_unknown();
-        if !slept && hello.members.iter().any(is_shared) {
-            return false;
+        if hello.members.iter().any(is_shared) {
+            // But not since, if one stood still: another that it had then may be beyond a cut by now, and it with that one.
+            return hello.side.is_unknown() && theirs.any(|(boot, incarnation)| by_me(boot, incarnation))
+                || said.side.is_unknown() && ours.any(|(boot, incarnation)| by_them(boot, incarnation));
         }
         // Of one that is away: was there a time when one side lived with it and the other heard of neither?
         let lately = |silent: Duration| silent + self.config.drop_time * 2 < self.config.horizon;
-        let members = hello.members.iter().map(|contact| (contact.boot, contact.incarnation));
         let absent = hello.absent.iter().filter(|absent| lately(absent.silent));
-        let mut theirs = members.chain(absent.map(|absent| (absent.boot, absent.incarnation)));
-        let members = self.members.iter().map(|(boot, member)| (*boot, member.incarnation));
+        let mut theirs = theirs.chain(absent.map(|absent| (absent.boot, absent.incarnation)));
         let away = self.lost.away.iter().filter(|(_, away)| lately(away.silent(now)));
-        let mut ours = members.chain(away.map(|(boot, away)| (*boot, away.incarnation)));
-        let forgotten = self.forgotten();
-        theirs.any(|(boot, incarnation)| is_among(&forgotten, boot, incarnation))
-            || ours.any(|(boot, incarnation)| is_among(&hello.forgotten, boot, incarnation))
+        let mut ours = ours.chain(away.map(|(boot, away)| (*boot, away.incarnation)));
+        theirs.any(|(boot, incarnation)| by_me(boot, incarnation))
+            || ours.any(|(boot, incarnation)| by_them(boot, incarnation))
             || !self.misses(hello) && self.lost.has_forgotten_others(&hello.forgotten)
     }
 

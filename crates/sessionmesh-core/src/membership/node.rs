@@ -467,7 +467,9 @@ impl Node {
             }
             DropCause::Emptied => self.dials.want(member.address, None, again, now),
             _ => {
-                self.lost.dropped(boot, &member, now);
+                if !self.over.contains_key(&boot) {
+                    self.lost.dropped(boot, &member, now);
+                }
                 self.dials.want(member.address, None, again, now);
             }
         }

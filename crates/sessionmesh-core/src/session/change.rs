@@ -16,15 +16,6 @@ pub struct Limits {
     pub absolute: Option<Duration>,
 }
 
-impl Limits {
-    /// As they are after so long.
-    #[must_use]
-    pub(super) fn aged(self, by: Duration) -> Self {
-        let left = |left: Option<Duration>| left.map(|left| left.saturating_sub(by));
-        Self { idle: self.idle, remaining: left(self.remaining), absolute: left(self.absolute) }
-    }
-}
-
 /// What a request wants changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {

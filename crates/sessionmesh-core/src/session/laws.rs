@@ -425,24 +425,3 @@ fn what_has_lain_in_a_socket_is_no_access_of_this_moment() {
         }
     }
 }
-
-/// Nor does what a session had left begin when it is taken out.
-#[test]
-fn what_has_lain_in_a_socket_puts_no_limit_off() {
-    let (age, left) = (Duration::from_secs(600), Duration::from_secs(900));
-    let (sent, read, ends) = (NOW, NOW + age, Some(NOW + left));
-    let limits = Some(Limits { idle: None, remaining: Some(left), absolute: Some(left) });
-    let create = Delta { create: true, limits, ..deltas(1, &[(0, Some(1))])[0].clone() };
-    let mut told = None;
-    let _ = Record::apply(&mut told, &create, Duration::ZERO, sent);
-    let mut update = told.as_ref().and_then(|record| record.update(create.id, None, sent)).unwrap();
-    update.difference.age(age);
-    let mut by_delta = None;
-    let _ = Record::apply(&mut by_delta, &create, age, read);
-    let mut by_update = None;
-    let _ = Record::apply_update(&mut by_update, update.difference, read);
-    for slot in [told, by_delta, by_update] {
-        let Some(Record::Held(state)) = slot else { panic!("it is there") };
-        assert_eq!((state.limits().deadline, state.limits().absolute), (ends, ends));
-    }
-}

@@ -126,7 +126,7 @@ impl SessionState {
         let writes = writes.map(|(name, value)| Attribute::new(name, delta.stamp, value.as_ref()));
         let lost = self.attributes.merge(writes);
         if let Some(limits) = delta.limits {
-            self.limits.merge(local_limits(delta.stamp, limits.aged(age), now));
+            self.limits.merge(local_limits(delta.stamp, limits, now));
         }
         self.merge_touch(TouchUpdate { stamp: delta.stamp, age }, now);
         let follows =

@@ -85,7 +85,6 @@ impl Difference {
     pub fn age(&mut self, by: Duration) {
         if let Self::State(update) = self {
             update.touch.age = update.touch.age.saturating_add(by);
-            update.limits.limits = update.limits.limits.aged(by);
         }
     }
 }

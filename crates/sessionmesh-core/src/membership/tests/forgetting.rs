@@ -17,7 +17,7 @@ in_both_modes! {
     whom_a_member_hears_is_missed_until_it_is_linked
     whom_a_member_told_of_is_forgotten_at_the_horizon_as_a_member_is
     who_left_as_another_joined_is_missed_by_nobody
-    who_leaves_before_a_cut_is_healed_is_missed_by_nobody
+    who_leaves_while_one_is_cut_off_or_sleeps_is_missed_by_nobody
     whom_members_hear_after_it_has_started_empty_stays_forgotten_as_what_it_was
     one_of_a_side_that_has_started_empty_since_starts_empty_too
     one_that_started_empty_for_a_side_that_died_joins_its_old_side
@@ -230,23 +230,27 @@ fn who_left_as_another_joined_is_missed_by_nobody(mode: Mode) {
     }
 }
 
-/// It was cut off from the one that leaves, and comes back too late to be taken again.
-fn who_leaves_before_a_cut_is_healed_is_missed_by_nobody(mode: Mode) {
-    let mut world = World::cluster(mode, 3);
-    let (stays, leaves) = (0, 1);
-    world.cut(stays, leaves);
-    world.run(Duration::from_secs(8));
-    assert!(world.processes[stays].node.knows_of_one_alive());
-    let now = world.now;
-    world.processes[leaves].node.leave(now);
-    world.cut.clear();
-    world.run(Duration::from_secs(4));
-    let (boot, now) = (world.processes[leaves].node.me().boot, world.now);
-    world.processes[2].node.handle_leave(boot, now);
-    world.processes[leaves].running = false;
-    world.run(MembershipConfig::default().drop_time * 3);
-    for index in [stays, 2] {
-        assert!(!world.processes[index].node.knows_of_one_alive(), "process {index}");
+/// Cut off from the one that leaves, or standing still meanwhile: it comes back too late to be taken again.
+fn who_leaves_while_one_is_cut_off_or_sleeps_is_missed_by_nobody(mode: Mode) {
+    for sleeps in [false, true] {
+        let mut world = World::cluster(mode, 3);
+        let (stays, leaves) = (0, 1);
+        world.cut(stays, leaves);
+        world.processes[stays].running = !sleeps;
+        world.run(Duration::from_secs(8));
+        let now = world.now;
+        world.processes[leaves].node.leave(now);
+        world.cut.clear();
+        world.processes[stays].running = true;
+        world.run(Duration::from_secs(2));
+        let (boot, now) = (world.processes[leaves].node.me().boot, world.now);
+        world.processes[2].node.handle_leave(boot, now);
+        world.processes[leaves].running = false;
+        world.run(MembershipConfig::default().drop_time * 3);
+        for index in [stays, 2] {
+            assert_eq!(world.members(index).len(), 1);
+            assert!(!world.processes[index].node.knows_of_one_alive(), "process {index}, slept: {sleeps}");
+        }
     }
 }
 
