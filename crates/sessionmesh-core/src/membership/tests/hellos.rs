@@ -188,6 +188,24 @@ fn two_sides_of_a_long_cut_do_not_share_one_that_has_changed_sides() {
     }
 }
 
+/// It has forgotten one that the other never met, and the other one that it never met: both through a member that they share.
+#[test]
+fn one_that_stood_still_for_seconds_and_shares_a_member_does_not_start_empty() {
+    let mode = Mode::AllPeers;
+    let (mut node, shared, mut other) = (founder(30, mode), founder(20, mode), founder(10, mode));
+    for (node, lost) in [(&mut node, 40), (&mut other, 50)] {
+        let said = Said::from(&node.hello());
+        assert_eq!(refusal(node, forgotten(&shared, &founder(lost, mode)), true, said), None);
+        node.handle_link_up(1, NOW);
+    }
+    node.handle_timeout(NOW + Duration::from_secs(5));
+    assert!(node.is_doubting() && node.side().is_unknown());
+    let (said, awake) = (node.hello(), other.hello());
+    assert_eq!(refusal(&mut other, said.clone(), true, Said::from(&awake)), None);
+    assert_eq!(refusal(&mut node, awake, true, Said::from(&said)), None);
+    assert_eq!(node.state(), MemberState::Ready);
+}
+
 /// Of those who miss it some slept when it started empty, or when it was last heard.
 #[test]
 fn who_is_missed_is_missed_as_the_last_that_heard_it_says() {
